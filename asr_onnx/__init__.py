@@ -1,0 +1,34 @@
+"""Prune an exported ONNX CNN and repair its accuracy without training."""
+
+__version__ = "0.1.0"
+
+from asr_onnx.calibration import Calibration, as_calibration
+from asr_onnx.errors import AsrError, CalibrationError, ModelError, ProviderError, UsageError
+from asr_onnx.inspection import Inspection, inspect
+from asr_onnx.model import load, save
+from asr_onnx.options import PruneOptions, RepairOptions
+from asr_onnx.preprocess import Preprocess
+from asr_onnx.pruning import prune
+from asr_onnx.repair import repair
+from asr_onnx.result import RepairResult, SiteReport
+
+__all__ = [
+    "AsrError",
+    "Calibration",
+    "CalibrationError",
+    "Inspection",
+    "ModelError",
+    "Preprocess",
+    "ProviderError",
+    "PruneOptions",
+    "RepairOptions",
+    "RepairResult",
+    "SiteReport",
+    "UsageError",
+    "as_calibration",
+    "inspect",
+    "load",
+    "prune",
+    "repair",
+    "save",
+]

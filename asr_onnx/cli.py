@@ -1,0 +1,281 @@
+"""The command line: parse, call, print."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+from rich.console import Console
+
+from asr_onnx import __version__, inspection, report
+from asr_onnx import model as models
+from asr_onnx.calibration import Calibration, ImageSamples, open_samples
+from asr_onnx.cli_types import BYTES, NUMBERS, SIZE
+from asr_onnx.errors import AsrError
+from asr_onnx.files import write_text
+from asr_onnx.inputs import model_inputs
+from asr_onnx.options import BN_STATS, ROW_SCALES, PruneOptions, RepairOptions
+from asr_onnx.preprocess import Preprocess
+from asr_onnx.progress import reporting
+from asr_onnx.pruning import prune as prune_model
+from asr_onnx.repair import repair as repair_model
+from asr_onnx.shrinkage import METHODS
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+MODEL = click.argument("model", type=click.Path(path_type=Path))
+
+
+def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def add(command: F) -> F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+prune_options = _options(
+    click.option("--include", metavar="REGEX", help="Prune only weights or nodes that match."),
+    click.option("--exclude", metavar="REGEX", help="Do not prune weights or nodes that match."),
+    click.option(
+        "--row-scale",
+        type=click.Choice(ROW_SCALES),
+        default="auto",
+        show_default=True,
+        help="Divide weights by their output channel's norm before comparing them; auto: when "
+        "BatchNormalization was folded at export.",
+    ),
+)
+output_options = _options(
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        help="File to write.  [default: MODEL with .sparse.onnx]",
+    ),
+    click.option("--force", is_flag=True, help="Overwrite files that exist."),
+    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
+)
+data_options = _options(
+    click.option(
+        "--calib",
+        required=True,
+        type=click.Path(path_type=Path),
+        help="Folder of images (class folders are fine), .npy, .npz, or a folder of those.",
+    ),
+    click.option("--num-samples", type=click.IntRange(1), default=512, show_default=True),
+    click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True),
+    click.option("--seed", type=click.IntRange(0), default=0, show_default=True),
+    click.option(
+        "--holdout",
+        type=click.FloatRange(0, 1, max_open=True),
+        default=0.2,
+        show_default=True,
+        help="Share of the samples that is not solved on but used to check the result.",
+    ),
+    click.option("--mean", type=NUMBERS, help="Per channel, after --scale.  [default: ImageNet's]"),
+    click.option("--std", type=NUMBERS, help="Per channel, after --scale.  [default: ImageNet's]"),
+    click.option("--scale", type=float, help="Factor on pixels 0..255.  [default: 1/255]"),
+    click.option("--color", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True),
+    click.option(
+        "--layout", type=click.Choice(["auto", "nchw", "nhwc"]), default="auto", show_default=True
+    ),
+    click.option("--resize", type=SIZE, help="Shorter side, H,W, or none.  [default: to fit]"),
+    click.option("--crop", type=SIZE, help="Centre crop: side, H,W, or none.  [default: to fit]"),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="asr-onnx")
+def cli() -> None:
+    """Prune an exported ONNX CNN and repair its accuracy without training."""
+
+
+@cli.command()
+@MODEL
+@data_options
+@click.option("--sparsity", type=float, help="Share of the weights to zero.  [default: 0.9]")
+@click.option(
+    "--dense",
+    type=click.Path(path_type=Path),
+    help="MODEL is pruned already: its zeros are the mask, and this is the model it came from.",
+)
+@prune_options
+@click.option("--method", type=click.Choice(METHODS), default="asr", show_default=True)
+@click.option(
+    "--prior",
+    default="correlation",
+    show_default=True,
+    help="How far to trust a channel's gain: correlation, median, mean or fixed:V.",
+)
+@click.option(
+    "--bn-stats",
+    type=click.Choice(BN_STATS),
+    default="dense",
+    show_default=True,
+    help="Keep the dense BatchNormalization statistics, or re-estimate them afterwards.",
+)
+@click.option("--bn-momentum", type=float, default=0.1, show_default=True)
+@click.option("--bn-batch-size", type=int, default=128, show_default=True)
+@click.option("--bn-batches", type=int, default=20, show_default=True)
+@click.option("--providers", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
+@click.option(
+    "--memory-limit",
+    type=BYTES,
+    help="For live tensors, e.g. 2GiB; beyond it they go to "
+    "disk.  [default: half of the free memory]",
+)
+@click.option(
+    "--report", "report_path", type=click.Path(path_type=Path), help="Write a JSON report."
+)
+@output_options
+def repair(
+    model: Path,
+    calib: Path,
+    dense: Path | None,
+    sparsity: float | None,
+    output: Path | None,
+    report_path: Path | None,
+    force: bool,
+    quiet: bool,
+    **settings: Any,
+) -> None:
+    """Zero the smallest weights of MODEL, then repair what that broke on calibration data."""
+    if dense and sparsity is not None:
+        raise click.UsageError("--dense takes the mask from MODEL: leave out --sparsity")
+    options = _pick(RepairOptions, settings, sparsity=0.9 if sparsity is None else sparsity)
+    target = output or model.with_suffix(".sparse.onnx")
+    models.check_target(target, model, force)
+    if report_path:
+        if report_path.absolute() == target.absolute():
+            raise click.UsageError("--report and the output are one file")
+        models.check_target(report_path, None, force)
+    out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
+    loaded = models.load(model)
+    reference = models.load(dense) if dense else None
+    calibration, preprocessing = _calibration(loaded.proto, calib, settings)
+    log.print(
+        f"calibration: {calibration.num_solve + calibration.num_held_out} samples, {preprocessing}",
+        highlight=False,
+    )
+    with reporting(log, quiet) as progress:
+        result = repair_model(
+            loaded.proto,
+            calibration,
+            options,
+            dense=reference.proto if reference else None,
+            progress=progress,
+        )
+    models.save(result.model, target, loaded.external)
+    if report_path:
+        content = report.to_dict(
+            result,
+            preprocessing=preprocessing,
+            data={
+                "path": str(calib),
+                "seed": settings["seed"],
+                "num_samples": settings["num_samples"],
+                "batch_size": settings["batch_size"],
+                "holdout": settings["holdout"],
+            },
+            files=report.sha256([model, *([dense] if dense else []), target]),
+        )
+        write_text(report_path, report.dumps(content))
+    out.print(report.site_table(result))
+    out.print(report.output_table(result))
+    out.print(
+        f"{result.sparsity:.2%} zeros, {result.seconds:.1f} s on {result.device}, "
+        f"{result.solve_images} images solved on, {result.held_out_images} held out → {target}",
+        highlight=False,
+    )
+
+
+@cli.command()
+@MODEL
+@click.option("--sparsity", type=float, default=0.9, show_default=True)
+@prune_options
+@output_options
+def prune(model: Path, output: Path | None, force: bool, quiet: bool, **settings: Any) -> None:
+    """Zero the smallest weights of MODEL and repair nothing."""
+    options = _pick(PruneOptions, settings)
+    target = output or model.with_suffix(".pruned.onnx")
+    models.check_target(target, model, force)
+    loaded = models.load(model)
+    pruned = prune_model(loaded.proto, options)
+    models.save(pruned, target, loaded.external)
+    found = inspection.inspect(pruned)
+    Console(quiet=quiet).print(
+        f"{found.zeros:,} of {found.weights:,} weights are zero → {target}", highlight=False
+    )
+
+
+@cli.command()
+@MODEL
+def inspect(model: Path) -> None:
+    """List what would be pruned and repaired in MODEL, and what not and why."""
+    found = inspection.inspect(models.load(model).proto)
+    console = Console()
+    for table in inspection.tables(found):
+        console.print(table)
+    console.print(
+        f"{len(found.sites)} sites, {found.weights:,} weights, {found.zeros:,} of them zero; "
+        f"BatchNormalization {'folded or absent' if found.folded else 'kept'}",
+        highlight=False,
+    )
+
+
+def _pick(kind: type[Any], settings: dict[str, Any], **more: Any) -> Any:
+    """An options record from the settings that are its fields."""
+    names = {f.name for f in fields(kind)}
+    return kind(**{k: v for k, v in settings.items() if k in names}, **more)
+
+
+def _calibration(proto: Any, path: Path, settings: dict[str, Any]) -> tuple[Calibration, str]:
+    names = ("mean", "std", "scale", "resize", "crop")
+    given = {n: settings[n] for n in names if settings[n] is not None}
+    given = {n: None if v == "none" else v for n, v in given.items()}
+    preprocess = Preprocess(**given, color=settings["color"], layout=settings["layout"])
+    inputs = model_inputs(proto)
+    samples = open_samples(path, inputs, preprocess)
+    keys = ("batch_size", "num_samples", "seed", "holdout")
+    calibration = Calibration(samples, inputs, **{n: settings[n] for n in keys})
+    how = (
+        samples.preprocess.describe() if isinstance(samples, ImageSamples) else "arrays as they are"
+    )
+    return calibration, how
+
+
+def main() -> None:
+    """Run the command line; user errors are one line, with the exit code the error carries."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except AsrError as error:
+        _fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        _fail("interrupted", 130)
+    except Exception as error:
+        if os.environ.get("ASR_ONNX_DEBUG"):
+            raise
+        _fail(f"unexpected {type(error).__name__}: {error} (ASR_ONNX_DEBUG=1 shows where)", 1)
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)  # unwinds, so that temporary files go
+
+
+def _fail(message: str, code: int) -> NoReturn:
+    click.echo("error: " + " ".join(message.split()), err=True)
+    sys.exit(code)

@@ -1,0 +1,25 @@
+"""Everything this tool refuses, each as one line that names the thing and the cure."""
+
+
+class AsrError(Exception):
+    """Base of all errors a user can cause; the command line prints its text and exits."""
+
+    exit_code = 1
+
+
+class UsageError(AsrError):
+    """An option or argument that cannot be meant."""
+
+    exit_code = 2
+
+
+class ModelError(AsrError):
+    """A model that cannot be read, changed or written."""
+
+
+class CalibrationError(AsrError):
+    """Calibration data that cannot be used."""
+
+
+class ProviderError(AsrError):
+    """An execution provider that was asked for and does not work."""

@@ -1,0 +1,108 @@
+"""Image files to upright 8-bit pictures of one size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from asr_onnx.errors import CalibrationError
+
+Size = tuple[int, int]  # height, width
+
+RESAMPLING = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "nearest": Image.Resampling.NEAREST,
+    "lanczos": Image.Resampling.LANCZOS,
+    "box": Image.Resampling.BOX,
+}
+
+
+def read_image(path: Path) -> Image.Image:
+    """Decode a file (the first frame of several) and turn it upright.
+
+    Raises ``CalibrationError`` naming the file when it is missing, damaged or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(image)
+    except Exception as error:  # decoders raise whatever they trip over
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CalibrationError(
+            f"image '{path}' cannot be read ({reason}): replace or remove it"
+        ) from None
+
+
+def with_channels(image: Image.Image, channels: int) -> Image.Image:
+    """The image as 8-bit RGB (3 channels) or grey (1); alpha is dropped, 16 bits become 8."""
+    if image.mode.startswith("I"):
+        # Pillow's own conversion clips at 255 instead of scaling; "I" is how it has 16-bit PNGs.
+        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
+        image = Image.fromarray(np.rint(deep / 257).astype(np.uint8))
+    if image.mode == "P" and "transparency" in image.info:
+        image = image.convert("RGBA")
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return image if channels == 3 else image.convert("L")
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How pictures come to their size: resize, then centre crop, ``keep`` excepted from both.
+
+    With ``cover`` the aspect ratio is kept and the picture just covers ``resize``; without, it gets
+    exactly that size.  ``None`` leaves a step out.
+    """
+
+    resize: Size | None = None
+    cover: bool = True
+    crop: Size | None = None
+    keep: Size | None = None
+    interpolation: str = "bilinear"
+
+    def apply(self, image: Image.Image, name: str = "image") -> Image.Image:
+        """The picture at its new size; ``CalibrationError`` when it is smaller than the crop."""
+        size = (image.height, image.width)
+        if size == self.keep:
+            return image
+        if self.resize is not None:
+            size = _cover(size, self.resize) if self.cover else self.resize
+            image = image.resize(size[::-1], RESAMPLING[self.interpolation])
+        if self.crop is None or size == self.crop:
+            return image
+        if size[0] < self.crop[0] or size[1] < self.crop[1]:
+            raise CalibrationError(
+                f"image '{name}' is {size_text(size)}, smaller than the crop "
+                f"{size_text(self.crop)} (height x width): give another --resize or --crop"
+            )
+        top, left = (round((have - want) / 2) for have, want in zip(size, self.crop, strict=True))
+        return image.crop((left, top, left + self.crop[1], top + self.crop[0]))
+
+    def describe(self) -> str:
+        """The steps, as a phrase."""
+        steps = []
+        if self.resize is not None and self.cover and self.resize[0] == self.resize[1]:
+            steps.append(f"shorter side to {self.resize[0]} ({self.interpolation})")
+        elif self.resize is not None:
+            verb = "cover" if self.cover else "resize to"
+            steps.append(f"{verb} {size_text(self.resize)} ({self.interpolation})")
+        if self.crop is not None:
+            steps.append(f"centre crop {size_text(self.crop)}")
+        text = " + ".join(steps) or "size as it is"
+        return f"{text} unless {size_text(self.keep)} already" if self.keep else text
+
+
+def size_text(size: tuple[int | None, int | None]) -> str:
+    """A size for people, height first: ``224x224``."""
+    return "x".join("?" if s is None else str(s) for s in size)
+
+
+def _cover(size: Size, target: Size) -> Size:
+    """The smallest size of the same aspect ratio that covers ``target``, rounded down."""
+    (height, width), (th, tw) = size, target
+    if height * tw <= width * th:
+        return th, width * th // height
+    return height * tw // width, tw

@@ -1,0 +1,115 @@
+"""What a repair returns: the model, and what happened at each site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from asr_onnx.evaluate import OutputMatch
+from asr_onnx.moments import PairedMoments
+from asr_onnx.options import RepairOptions
+from asr_onnx.types import Site, Skipped
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """One site before and after; variances and errors over the held-out images.
+
+    ``zeros_before``/``zeros`` count zero weights of ``weights``; ``dead`` output channels have no
+    weight left.  ``gamma`` (C,) is the factor on the channel's weights and ``reliability`` (C,) the
+    correlation of pruned with dense output it rests on.  ``variance_pruned``/``variance_repaired``
+    are the output variance over the dense one (1: restored), ``error_pruned``/``error_repaired``
+    the squared error over the dense variance (0: identical).
+    """
+
+    name: str
+    node: str
+    op: str
+    shape: tuple[int, ...]
+    weights: int
+    zeros_before: int
+    zeros: int
+    dead: int
+    gamma: NDArray[np.float64]
+    reliability: NDArray[np.float64]
+    variance_pruned: float
+    variance_repaired: float
+    error_pruned: float
+    error_repaired: float
+
+    @property
+    def density(self) -> float:
+        return 1 - self.zeros / self.weights
+
+    @property
+    def density_before(self) -> float:
+        return 1 - self.zeros_before / self.weights
+
+
+@dataclass(frozen=True)
+class RepairResult:
+    """The repaired model and everything the report tells about the run."""
+
+    model: onnx.ModelProto
+    options: RepairOptions
+    sites: tuple[SiteReport, ...]
+    skipped: tuple[Skipped, ...]
+    pruned_outputs: Mapping[str, OutputMatch]
+    repaired_outputs: Mapping[str, OutputMatch]
+    device: str
+    seconds: float
+    solve_images: int
+    held_out_images: int
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros over all sites' weights."""
+        return sum(s.zeros for s in self.sites) / sum(s.weights for s in self.sites)
+
+
+def variance_ratio(m: PairedMoments) -> float:
+    """Summed variance of the second network's channels over the dense network's."""
+    return _ratio(float(m.pruned.var.sum()), float(m.dense.var.sum()))
+
+
+def error_ratio(m: PairedMoments) -> float:
+    """Squared error of the second network's channels over the dense network's variance."""
+    shift = m.dense.mean - m.pruned.mean
+    error = m.dense.var + m.pruned.var - 2 * m.covariance + shift * shift
+    return _ratio(float(np.maximum(error, 0).sum()), float(m.dense.var.sum()))
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b > 0 else (1.0 if a == b else float("inf"))
+
+
+def site_report(
+    site: Site,
+    weight: NDArray[np.generic],
+    gamma: NDArray[np.float64],
+    reliability: NDArray[np.float64],
+    pruned: PairedMoments,
+    repaired: PairedMoments,
+) -> SiteReport:
+    """The record of one solved site; the moments pair the dense output with the other networks'."""
+    before = site.weight.value
+    return SiteReport(
+        name=site.name,
+        node=site.node,
+        op=site.op,
+        shape=tuple(before.shape),
+        weights=before.size,
+        zeros_before=site.zeros,
+        zeros=int(weight.size - np.count_nonzero(weight)),
+        dead=int((~weight.reshape(len(weight), -1).any(axis=1)).sum()),
+        gamma=gamma,
+        reliability=reliability,
+        variance_pruned=variance_ratio(pruned),
+        variance_repaired=variance_ratio(repaired),
+        error_pruned=error_ratio(pruned),
+        error_repaired=error_ratio(repaired),
+    )

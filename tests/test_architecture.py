@@ -1,0 +1,69 @@
+"""The house rules: imports go one way, files stay small, torch stays out."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from graphlib import TopologicalSorter
+
+import pytest
+from models import ROOT
+
+PACKAGE = ROOT / "asr_onnx"
+MODULES = {p.stem: ast.parse(p.read_text(encoding="utf-8")) for p in sorted(PACKAGE.glob("*.py"))}
+LONGEST = 400  # lines
+
+
+def imported(tree: ast.AST) -> set[str]:
+    """Full names of all modules that are imported anywhere in a file."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            module = ("asr_onnx." if node.level else "") + (node.module or "")
+            found |= {module.rstrip("."), *(f"{module}.{a.name}" for a in node.names)}
+    return found
+
+
+def own(tree: ast.AST) -> set[str]:
+    """The package's modules that are imported; the package itself is the module __init__."""
+    names = {n.removeprefix("asr_onnx.") for n in imported(tree) if n.startswith("asr_onnx.")}
+    return {n.split(".")[0] for n in names} & MODULES.keys()
+
+
+def third_party(tree: ast.AST) -> set[str]:
+    return {n.split(".")[0] for n in imported(tree)} - sys.stdlib_module_names - {"asr_onnx"}
+
+
+def test_imports_go_one_way():
+    graph = {name: own(tree) for name, tree in MODULES.items()}
+    assert graph["repair"] >= {"walk", "fold"}, "the imports are not found"
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_files_stay_small_and_say_what_they_are_for(name):
+    lines = (PACKAGE / f"{name}.py").read_text(encoding="utf-8").splitlines()
+    assert len(lines) <= LONGEST
+    assert ast.get_docstring(MODULES[name])
+
+
+@pytest.mark.parametrize("name", ["moments", "shrinkage", "masks"])
+def test_maths_knows_arrays_and_no_graphs(name):
+    assert third_party(MODULES[name]) <= {"numpy", "scipy"}
+
+
+def test_every_third_party_import_is_declared():
+    declared = (ROOT / "setup.cfg").read_text(encoding="utf-8")
+    names = {"PIL": "pillow", "google": "onnx", "onnx_graphsurgeon": "onnx-graphsurgeon"}
+    for module, tree in MODULES.items():
+        for package in third_party(tree):
+            assert f"\n    {names.get(package, package)}" in declared, (module, package)
+
+
+def test_nothing_but_the_command_line_prints():
+    for name, tree in MODULES.items():
+        calls = {n.func.id for n in ast.walk(tree)
+                 if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}  # fmt: skip
+        assert "print" not in calls or name == "cli", name
