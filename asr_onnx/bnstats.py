@@ -91,13 +91,13 @@ def with_batch_statistics(proto: onnx.ModelProto, norms: Sequence[str]) -> onnx.
     by_output = {n.outputs[0].name: n for n in graph.nodes if n.outputs}
     for name in norms:
         node = by_output[name]
-        dtype = node.inputs[1].dtype or np.float32
-        mean, var, count = (gs.Variable(name + s, dtype=dtype) for s in _SUFFIXES)
-        count.dtype = np.int64
+        mean, var, count = (gs.Variable(name + s, dtype=np.float32) for s in _SUFFIXES)
         graph.nodes.extend(_statistics(graph.opset, name, node.inputs[0], mean, var, count))
-        node.inputs[3:] = [mean, var]
+        node.inputs[3], node.inputs[4] = mean, var
         graph.outputs += [mean, var, count]
     result: onnx.ModelProto = gs.export_onnx(graph.toposort(), do_type_check=False)
+    for output in result.graph.output:
+        output.ClearField("type")  # a dtype had to be given; ONNX Runtime knows better
     return result
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from asr_onnx.arrays import ArraySamples
 from asr_onnx.errors import CalibrationError, UsageError
 from asr_onnx.inputs import ModelInput, fixed_batch, model_inputs, shape_text
+from asr_onnx.loaders import DataReader, from_reader
 from asr_onnx.preprocess import Preprocess
 from asr_onnx.samples import ImageSamples, Samples, check_no_preprocess, open_samples, take
 from asr_onnx.types import AnyArray
@@ -164,8 +165,9 @@ def as_calibration(
     """Whatever the Python API is given as calibration data; ``settings`` are ``Calibration``'s.
 
     ``data`` is a ``Calibration`` (returned as it is), a path (see ``open_samples``), samples, an
-    array with samples first, a dict of such arrays by input name, or an iterable of such dicts,
-    which is read once and kept.  Raises ``CalibrationError`` for data that does not fit.
+    array with samples first, a dict of such arrays by input name, an iterable of such dicts, or a
+    ``CalibrationDataReader`` of ONNX Runtime's; the last two are read once and kept.
+    Raises ``CalibrationError`` for data that does not fit.
     """
     if isinstance(data, Calibration):
         return data
@@ -180,6 +182,8 @@ def _as_samples(
     check_no_preprocess("arrays and samples", preprocess)
     if isinstance(data, Samples):
         return data
+    if isinstance(data, DataReader):
+        return from_reader(data, inputs)
     if isinstance(data, (np.ndarray, Mapping)):
         return ArraySamples.from_data(data, inputs)
     if isinstance(data, Iterable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -15,16 +16,19 @@ from rich.console import Console
 
 from asr_onnx import __version__, inspection, report
 from asr_onnx import model as models
-from asr_onnx.calibration import Calibration, ImageSamples, open_samples
-from asr_onnx.cli_types import BYTES, NUMBERS, SIZE
+from asr_onnx.allocation import ALLOCATIONS
+from asr_onnx.cli_types import BYTES, NUMBERS, SIZE, WORDS
+from asr_onnx.data_source import open_data, source_problem
 from asr_onnx.errors import AsrError
 from asr_onnx.files import write_text
-from asr_onnx.inputs import model_inputs
-from asr_onnx.options import BN_STATS, ROW_SCALES, PruneOptions, RepairOptions
-from asr_onnx.preprocess import Preprocess
+from asr_onnx.options import BN_STATS, CRITERIA, OPS, ROW_SCALES, PruneOptions, RepairOptions
+from asr_onnx.preprocess_files import FILE_NAME, PRESETS
 from asr_onnx.progress import reporting
 from asr_onnx.pruning import prune as prune_model
+from asr_onnx.recipes import RECIPES, describe, options_for, stronger
 from asr_onnx.repair import repair as repair_model
+from asr_onnx.sanity import check_preprocessing
+from asr_onnx.sessions import choose_device
 from asr_onnx.shrinkage import METHODS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -41,7 +45,66 @@ def _options(*options: Callable[[F], F]) -> Callable[[F], F]:
     return add
 
 
+solver_options = _options(
+    click.option(
+        "--recipe",
+        type=click.Choice(list(RECIPES)),
+        default="asr",
+        show_default=True,
+        help="A set of the options below, each of which still wins by itself.  "
+        + "  ".join(f"{name}: {describe(name)}." for name in RECIPES),
+    ),
+    click.option(
+        "--criterion",
+        type=click.Choice(CRITERIA),
+        help="magnitude: one threshold for all weights.  obs: layer by layer, by what a weight "
+        "costs the layer's output.  [default: magnitude]",
+    ),
+    click.option(
+        "--allocation",
+        type=click.Choice(ALLOCATIONS),
+        help="Density of each layer under --criterion obs.  [default: mixed]",
+    ),
+    click.option(
+        "--reconstruct/--no-reconstruct",
+        default=None,
+        help="Re-fit the surviving weights to the dense output.  [default: no]",
+    ),
+    click.option("--method", type=click.Choice(METHODS), help="Scale rule.  [default: asr]"),
+    click.option(
+        "--prior",
+        help="How far to trust a channel's gain: correlation, median, mean or fixed:V.  "
+        "[default: correlation]",
+    ),
+    click.option(
+        "--one-shot/--sequential",
+        default=None,
+        help="Measure every layer before any is repaired.  [default: sequential]",
+    ),
+    click.option(
+        "--keep-first/--repair-first",
+        default=None,
+        help="Leave the first layer unrepaired.  [default: repair]",
+    ),
+    click.option(
+        "--bn-stats",
+        type=click.Choice(BN_STATS),
+        help="Keep the dense BatchNormalization statistics, or re-estimate them afterwards.  "
+        "[default: dense]",
+    ),
+    click.option("--bn-momentum", type=float, help="[default: 0.1]"),
+    click.option("--bn-batch-size", type=int, help="[default: 128]"),
+    click.option("--bn-batches", type=int, help="[default: 20]"),
+)
 prune_options = _options(
+    click.option(
+        "--pattern",
+        metavar="N:M",
+        help="N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity.",
+    ),
+    click.option(
+        "--ops", type=WORDS, help=f"Operators to prune, of {','.join(OPS)}.  [default: Conv]"
+    ),
     click.option("--include", metavar="REGEX", help="Prune only weights or nodes that match."),
     click.option("--exclude", metavar="REGEX", help="Do not prune weights or nodes that match."),
     click.option(
@@ -66,9 +129,28 @@ output_options = _options(
 data_options = _options(
     click.option(
         "--calib",
-        required=True,
         type=click.Path(path_type=Path),
-        help="Folder of images (class folders are fine), .npy, .npz, or a folder of those.",
+        help="Folder of images (class folders are fine), .npy, .npz, a folder of those, or ONNX "
+        "test data (test_data_set_*).",
+    ),
+    click.option(
+        "--data-loader-script",
+        metavar="FILE.py[:FUNC]",
+        help="Instead of --calib: a Python function that yields {input name: array}, as "
+        "Polygraphy's.  [default function: load_data]",
+    ),
+    click.option(
+        "--load-inputs",
+        multiple=True,
+        type=click.Path(path_type=Path),
+        help="Instead of --calib: inputs saved by Polygraphy, JSON or a folder of it; repeatable.",
+    ),
+    click.option(
+        "--input-shapes",
+        multiple=True,
+        metavar="NAME:DIMS",
+        help="Sizes for dimensions the model leaves open, x:1x3x224x224 or x:[1,3,224,224]; the "
+        "first sets the batch size; repeatable.",
     ),
     click.option("--num-samples", type=click.IntRange(1), default=512, show_default=True),
     click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True),
@@ -80,13 +162,17 @@ data_options = _options(
         show_default=True,
         help="Share of the samples that is not solved on but used to check the result.",
     ),
+    click.option(
+        "--preprocess",
+        metavar="FILE|PRESET",
+        help=f"{', '.join(PRESETS)}, a Hugging Face {FILE_NAME}, or a timm data config; the "
+        f"options below win.  [default: MODEL's .preprocess.json or {FILE_NAME} next to it]",
+    ),
     click.option("--mean", type=NUMBERS, help="Per channel, after --scale.  [default: ImageNet's]"),
     click.option("--std", type=NUMBERS, help="Per channel, after --scale.  [default: ImageNet's]"),
     click.option("--scale", type=float, help="Factor on pixels 0..255.  [default: 1/255]"),
-    click.option("--color", type=click.Choice(["rgb", "bgr"]), default="rgb", show_default=True),
-    click.option(
-        "--layout", type=click.Choice(["auto", "nchw", "nhwc"]), default="auto", show_default=True
-    ),
+    click.option("--color", type=click.Choice(["rgb", "bgr"]), help="[default: rgb]"),
+    click.option("--layout", type=click.Choice(["auto", "nchw", "nhwc"]), help="[default: auto]"),
     click.option("--resize", type=SIZE, help="Shorter side, H,W, or none.  [default: to fit]"),
     click.option("--crop", type=SIZE, help="Centre crop: side, H,W, or none.  [default: to fit]"),
 )
@@ -108,23 +194,7 @@ def cli() -> None:
     help="MODEL is pruned already: its zeros are the mask, and this is the model it came from.",
 )
 @prune_options
-@click.option("--method", type=click.Choice(METHODS), default="asr", show_default=True)
-@click.option(
-    "--prior",
-    default="correlation",
-    show_default=True,
-    help="How far to trust a channel's gain: correlation, median, mean or fixed:V.",
-)
-@click.option(
-    "--bn-stats",
-    type=click.Choice(BN_STATS),
-    default="dense",
-    show_default=True,
-    help="Keep the dense BatchNormalization statistics, or re-estimate them afterwards.",
-)
-@click.option("--bn-momentum", type=float, default=0.1, show_default=True)
-@click.option("--bn-batch-size", type=int, default=128, show_default=True)
-@click.option("--bn-batches", type=int, default=20, show_default=True)
+@solver_options
 @click.option("--providers", default="auto", show_default=True, help="auto, cpu, cuda or cuda:N.")
 @click.option(
     "--memory-limit",
@@ -138,7 +208,6 @@ def cli() -> None:
 @output_options
 def repair(
     model: Path,
-    calib: Path,
     dense: Path | None,
     sparsity: float | None,
     output: Path | None,
@@ -148,23 +217,35 @@ def repair(
     **settings: Any,
 ) -> None:
     """Zero the smallest weights of MODEL, then repair what that broke on calibration data."""
+    if problem := source_problem(settings):
+        raise click.UsageError(problem)
     if dense and sparsity is not None:
         raise click.UsageError("--dense takes the mask from MODEL: leave out --sparsity")
-    options = _pick(RepairOptions, settings, sparsity=0.9 if sparsity is None else sparsity)
+    if sparsity is not None and settings["pattern"]:
+        raise click.UsageError("--pattern and --sparsity exclude each other")
+    options = options_for(sparsity=sparsity, **_pick(RepairOptions, settings))
     target = output or model.with_suffix(".sparse.onnx")
     models.check_target(target, model, force)
     if report_path:
-        if report_path.absolute() == target.absolute():
+        if report_path.resolve() == target.resolve():
             raise click.UsageError("--report and the output are one file")
         models.check_target(report_path, None, force)
     out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
     loaded = models.load(model)
     reference = models.load(dense) if dense else None
-    calibration, preprocessing = _calibration(loaded.proto, calib, settings)
+    data = open_data(loaded.proto, model, settings)
+    calibration = data.calibration
+    if data.note:
+        log.print(data.note, highlight=False, markup=False, soft_wrap=True)
     log.print(
-        f"calibration: {calibration.num_solve + calibration.num_held_out} samples, {preprocessing}",
+        f"calibration: {calibration.num_solve + calibration.num_held_out} samples, "
+        f"{data.preprocessing}",
         highlight=False,
     )
+    device = choose_device(options.providers)
+    warning = check_preprocessing((reference or loaded).proto, calibration, device)
+    if warning:
+        log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     with reporting(log, quiet) as progress:
         result = repair_model(
             loaded.proto,
@@ -177,9 +258,10 @@ def repair(
     if report_path:
         content = report.to_dict(
             result,
-            preprocessing=preprocessing,
+            preprocessing=data.preprocessing,
+            warnings=[warning] if warning else [],
             data={
-                "path": str(calib),
+                "path": data.path,
                 "seed": settings["seed"],
                 "num_samples": settings["num_samples"],
                 "batch_size": settings["batch_size"],
@@ -195,16 +277,20 @@ def repair(
         f"{result.solve_images} images solved on, {result.held_out_images} held out → {target}",
         highlight=False,
     )
+    if hint := stronger(options):
+        out.print(hint, highlight=False)
 
 
 @cli.command()
 @MODEL
-@click.option("--sparsity", type=float, default=0.9, show_default=True)
+@click.option("--sparsity", type=float, help="Share of the weights to zero.  [default: 0.9]")
 @prune_options
 @output_options
 def prune(model: Path, output: Path | None, force: bool, quiet: bool, **settings: Any) -> None:
     """Zero the smallest weights of MODEL and repair nothing."""
-    options = _pick(PruneOptions, settings)
+    if settings["sparsity"] is not None and settings["pattern"]:
+        raise click.UsageError("--pattern and --sparsity exclude each other")
+    options = PruneOptions(**_pick(PruneOptions, settings))
     target = output or model.with_suffix(".pruned.onnx")
     models.check_target(target, model, force)
     loaded = models.load(model)
@@ -231,41 +317,27 @@ def inspect(model: Path) -> None:
     )
 
 
-def _pick(kind: type[Any], settings: dict[str, Any], **more: Any) -> Any:
-    """An options record from the settings that are its fields."""
+def _pick(kind: type[Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that were given and are fields of an options record."""
     names = {f.name for f in fields(kind)}
-    return kind(**{k: v for k, v in settings.items() if k in names}, **more)
-
-
-def _calibration(proto: Any, path: Path, settings: dict[str, Any]) -> tuple[Calibration, str]:
-    names = ("mean", "std", "scale", "resize", "crop")
-    given = {n: settings[n] for n in names if settings[n] is not None}
-    given = {n: None if v == "none" else v for n, v in given.items()}
-    preprocess = Preprocess(**given, color=settings["color"], layout=settings["layout"])
-    inputs = model_inputs(proto)
-    samples = open_samples(path, inputs, preprocess)
-    keys = ("batch_size", "num_samples", "seed", "holdout")
-    calibration = Calibration(samples, inputs, **{n: settings[n] for n in keys})
-    how = (
-        samples.preprocess.describe() if isinstance(samples, ImageSamples) else "arrays as they are"
-    )
-    return calibration, how
+    return {k: v for k, v in settings.items() if k in names and v is not None}
 
 
 def main() -> None:
     """Run the command line; user errors are one line, with the exit code the error carries."""
     signal.signal(signal.SIGTERM, _terminated)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a code page may lack an arrow
     try:
         cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        sys.exit(130)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except AsrError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted", 130)
     except Exception as error:
         if os.environ.get("ASR_ONNX_DEBUG"):
             raise

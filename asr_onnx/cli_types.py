@@ -60,4 +60,15 @@ class Bytes(_Word):
         return int(float(found[1]) * _UNITS[found[2]])
 
 
-NUMBERS, SIZE, BYTES = Numbers(), SizeType(), Bytes()
+class Words(_Word):
+    """``Conv,Gemm``"""
+
+    name = "names"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        return tuple(w for w in re.split(r"[,\s]+", value) if w)
+
+
+NUMBERS, SIZE, BYTES, WORDS = Numbers(), SizeType(), Bytes(), Words()

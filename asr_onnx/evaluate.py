@@ -18,8 +18,8 @@ class OutputMatch:
 
     ``agreement``: share of positions with the same arg-max along axis 1 (``None`` for outputs
     without classes there); ``cosine``: mean cosine similarity per sample; ``relative_error``:
-    ``||other - dense|| / ||dense||``.  Both are NaN where the shapes differ, as the number of
-    detections does.
+    ``||other - dense|| / ||dense||``.  Both are NaN for text, and where the shapes differ, as the
+    number of detections does.
     """
 
     samples: int
@@ -42,7 +42,7 @@ def compare_outputs(dense: Outputs, other: Outputs) -> dict[str, OutputMatch]:
 
 def compare_output(dense: AnyArray, other: AnyArray) -> OutputMatch:
     """Compare two arrays, commonly of one shape (N, ...); see ``OutputMatch``."""
-    if dense.shape != other.shape:
+    if dense.shape != other.shape or dense.dtype.kind not in "fiub":
         return OutputMatch(len(dense), None, float("nan"), float("nan"))
     agreement = None
     if dense.ndim >= 2 and dense.shape[1] > 1:

@@ -23,7 +23,8 @@ def fold(site: Site, weight: AnyArray, bias_change: Array) -> Patch:
     """The patch that gives ``site`` a new ``weight`` (its own shape) and ``b + bias_change`` (C,).
 
     The change of the bias goes into the mean of a following BatchNormalization where that can be
-    written, else into the Conv's bias, which is added where there was none.  Rounding to the stored
+    written, else into the bias (a ``MatMul``'s is the ``Add`` behind it), which a convolution is
+    given where there was none.  Rounding to the stored
     dtype happens here and nowhere else.  Without a change of the bias there is none in the patch.
     """
     assert site.weight.storage is not None
@@ -33,7 +34,8 @@ def fold(site: Site, weight: AnyArray, bias_change: Array) -> Patch:
     if site.norm and (place := site.norm.mean.storage):
         mean = np.asarray(site.norm.mean.value, np.float64)
         return Patch(values | {place.name: place.pack(norm_mean(mean, bias_change))})
+    if site.carrier and (place := site.carrier.storage):
+        old = np.asarray(site.carrier.value, np.float64)
+        return Patch(values | {place.name: place.pack(old + bias_change.reshape(old.shape))})
     bias = np.zeros(site.channels) if site.bias is None else np.asarray(site.bias.value, np.float64)
-    if site.bias and site.bias.storage:
-        return Patch(values | {site.bias.storage.name: site.bias.storage.pack(bias + bias_change)})
     return Patch(values, {site.output: (bias + bias_change).astype(site.weight.value.dtype)})

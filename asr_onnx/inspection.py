@@ -70,4 +70,4 @@ def mean_goes_to(site: Site) -> str:
     """Where a correction of the channel mean is folded, as ``fold`` does it."""
     if site.norm and site.norm.mean.storage:
         return "BatchNormalization"
-    return "bias" if site.bias and site.bias.storage else "new bias"
+    return "bias" if site.carrier else "new bias"

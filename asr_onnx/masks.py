@@ -52,6 +52,32 @@ def global_masks(scores: Mapping[str, Array], sparsity: float) -> dict[str, Mask
     return masks
 
 
+def parse_pattern(text: str) -> tuple[int, int]:
+    """``"2:4"`` -> ``(2, 4)``: two weights of every four stay.  Raises ``UsageError``."""
+    kept, _, group = text.partition(":")
+    if not (kept.isdecimal() and group.isdecimal() and 0 < int(kept) < int(group)):
+        raise UsageError(f"pattern '{text}' is not N:M with 0 < N < M, such as 2:4")
+    return int(kept), int(group)
+
+
+def pattern_mask(scores: Array, kept: int, group: int) -> Mask:
+    """Keep the ``kept`` highest of every ``group`` neighbours on the last axis, first among equals.
+
+    Raises ``ValueError`` when the axis is no multiple of ``group``.
+    """
+    blocks = scores.reshape(-1, group)
+    order = np.argsort(-blocks, axis=1, kind="stable")
+    mask = np.zeros(blocks.shape, bool)
+    np.put_along_axis(mask, order[:, :kept], True, axis=1)
+    return mask.reshape(scores.shape)
+
+
+def largest_mask(scores: Array, count: int) -> Mask:
+    """Keep the ``count`` highest entries of the whole array."""
+    flat = scores.reshape(-1)
+    return ~smallest(flat, flat.size - count).reshape(scores.shape)
+
+
 def row_norms(weight: Array) -> NDArray[np.float64]:
     """L2 norm of each row of ``weight`` (C, ...), shaped (C, 1, ...); 1 for a zero row."""
     rows = np.asarray(weight, np.float64).reshape(len(weight), -1)

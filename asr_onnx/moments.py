@@ -1,7 +1,7 @@
 """Per-channel count, mean, variance and covariance of two networks' outputs, batch by batch.
 
-Sums are taken around a pilot mean (the first batch's), so a channel whose mean dwarfs its deviation
-loses no digits, inner products run in float32 over one spatial row at a time, and rows are added in
+Where a channel's mean dwarfs its deviation, sums are taken around the first batch's mean, so that no
+digits are lost; inner products run in float32 over one spatial row at a time, and rows are added in
 float64.  Nothing but ``O(C)`` numbers survives a batch.
 """
 
@@ -59,6 +59,17 @@ def channel_rows(y: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
     return np.moveaxis(y, axis, 0).reshape(1, y.shape[axis], -1)
 
 
+def _pilot(y: NDArray[np.generic]) -> Array:
+    """What to subtract from every channel of ``y`` (N, C, L) before squaring: (C,).
+
+    The mean where it is large against the deviation; zeros, which cost nothing, where no channel
+    would lose more than a few bits.
+    """
+    mean = y.mean(axis=(0, 2), dtype=np.float64)
+    small = np.abs(mean) <= 8 * y.std(axis=(0, 2), dtype=np.float64)
+    return np.zeros_like(mean) if small.all() else mean
+
+
 class PairedAccumulator:
     """Running sums of a dense and a pruned output; ``update`` per batch, ``result`` at the end."""
 
@@ -76,21 +87,20 @@ class PairedAccumulator:
             raise ValueError(f"dense {dense.shape} and pruned {pruned.shape} differ in shape")
         d, p = channel_rows(dense, self._axis), channel_rows(pruned, self._axis)
         if self._pilot is None:
-            self._pilot = (
-                d.mean(axis=(0, 2), dtype=np.float64),
-                p.mean(axis=(0, 2), dtype=np.float64),
-            )
+            self._pilot = (_pilot(d), _pilot(p))
             self._sums = np.zeros((5, d.shape[1]))
-        shifts = [s.astype(np.float32)[:, None] for s in self._pilot]
+        shifts = [s.astype(np.float32)[:, None] if s.any() else None for s in self._pilot]
         step = max(1, _BLOCK // max(1, d[0].size))
+        ones = np.ones(d.shape[2], np.float32)  # BLAS sums faster than a reduction
         for start in range(0, len(d), step):
-            a = np.subtract(d[start : start + step], shifts[0], dtype=np.float32)
-            b = np.subtract(p[start : start + step], shifts[1], dtype=np.float32)
-            for total, rows in zip(
-                self._sums,
-                (a.sum(-1), b.sum(-1), np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b)),
-                strict=True,
-            ):
+            a, b = (
+                np.asarray(y[start : start + step], np.float32)
+                if s is None
+                else np.subtract(y[start : start + step], s, dtype=np.float32)
+                for y, s in zip((d, p), shifts, strict=True)
+            )
+            products = (a @ ones, b @ ones, np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b))
+            for total, rows in zip(self._sums, products, strict=True):
                 total += rows.sum(axis=0, dtype=np.float64)
         self._count += d.shape[0] * d.shape[2]
 

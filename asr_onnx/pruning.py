@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import onnx
 
 from asr_onnx import model as models
-from asr_onnx.masks import Array, Mask, global_masks, row_norms
-from asr_onnx.options import PruneOptions
+from asr_onnx.allocation import allocate
+from asr_onnx.errors import UsageError
+from asr_onnx.layout import from_rows, kernel_size, to_rows
+from asr_onnx.masks import (
+    Array,
+    Mask,
+    global_masks,
+    largest_mask,
+    parse_pattern,
+    pattern_mask,
+    row_norms,
+)
+from asr_onnx.options import PruneOptions, RepairOptions
+from asr_onnx.selection import Project
 from asr_onnx.sites import find_sites, select
 from asr_onnx.types import AnyArray, Patch, Site
+
+Choice = Mask | Project
 
 
 def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:
@@ -20,19 +35,63 @@ def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.M
     Raises ``ModelError`` when there is nothing to prune, ``UsageError`` for bad options.
     """
     models.check_in_memory(proto)
-    sites = find_sites(proto).sites
-    masks = choose_masks(sites, options or PruneOptions())
-    return models.apply(proto, mask_patch(sites, masks))
+    options = options or PruneOptions()
+    sites = find_sites(proto, options.ops).sites
+    return models.apply(proto, mask_patch(sites, magnitude_masks(sites, options)))
 
 
-def choose_masks(sites: Sequence[Site], options: PruneOptions) -> dict[str, Mask]:
-    """Global magnitude masks by site name, all True for sites the options exclude."""
-    chosen = select(tuple(sites), options.include, options.exclude)
-    normalize = (
-        rows_are_rescaled(sites) if options.row_scale == "auto" else options.row_scale != "keep"
+def prunable(sites: Sequence[Site], options: PruneOptions) -> tuple[Site, ...]:
+    """The sites the options mean, in the model's order.
+
+    Raises ``UsageError`` when there are none.
+    """
+    wanted = tuple(s for s in sites if s.op in options.ops)
+    chosen = select(wanted, options.include, options.exclude)
+    if options.pattern:
+        chosen = tuple(s for s in chosen if holds_pattern(s, options.pattern))
+        if not chosen:
+            raise UsageError(f"no site can hold the pattern {options.pattern}")
+    return chosen
+
+
+def holds_pattern(site: Site, pattern: str) -> bool:
+    """Whether groups along the site's input channels can have the N:M ``pattern``."""
+    inputs = site.weight.value.size // site.channels // kernel_size(site)
+    return inputs % parse_pattern(pattern)[1] == 0
+
+
+def magnitude_masks(sites: Sequence[Site], options: PruneOptions) -> dict[str, Mask]:
+    """Global magnitude or N:M masks by site name, all True for sites the options leave out."""
+    chosen = prunable(sites, options)
+    masks = {s.name: np.ones(s.weight.value.shape, bool) for s in sites}
+    if options.pattern:
+        kept, group = parse_pattern(options.pattern)
+        for site in chosen:
+            rows = pattern_mask(np.abs(to_rows(site, site.weight.value)), kept, group)
+            masks[site.name] = from_rows(site, rows)
+        return masks
+    rescaled = rows_are_rescaled(chosen)
+    normalize = rescaled if options.row_scale == "auto" else options.row_scale == "normalize"
+    scores = {s.name: magnitude(s, normalize) for s in chosen}
+    return masks | global_masks(scores, options.sparsity)
+
+
+def choose(sites: Sequence[Site], options: RepairOptions) -> dict[str, Choice]:
+    """A mask by site name, or with criterion ``obs`` what a mask may be, for ``selection.select``.
+
+    Sites the options leave out have a mask that is all True.
+    """
+    if options.criterion == "magnitude":
+        return dict(magnitude_masks(sites, options))
+    chosen = prunable(sites, options)
+    choices: dict[str, Choice] = {s.name: np.ones(s.weight.value.shape, bool) for s in sites}
+    if options.pattern:
+        kept, group = parse_pattern(options.pattern)
+        return choices | {s.name: partial(pattern_mask, kept=kept, group=group) for s in chosen}
+    counts = allocate(
+        {s.name: s.weight.value for s in chosen}, options.sparsity, options.allocation
     )
-    masks = global_masks({s.name: magnitude(s, normalize) for s in chosen}, options.sparsity)
-    return {s.name: masks.get(s.name, np.ones(s.weight.value.shape, bool)) for s in sites}
+    return choices | {name: partial(largest_mask, count=n) for name, n in counts.items()}
 
 
 def rows_are_rescaled(sites: Sequence[Site]) -> bool:
@@ -46,8 +105,11 @@ def rows_are_rescaled(sites: Sequence[Site]) -> bool:
 
 def magnitude(site: Site, normalize: bool) -> Array:
     """``|w|``, or ``|w| / ||w_row||``, which rescaling an output channel does not change."""
-    size = np.abs(np.asarray(site.weight.value, np.float64))
-    return size / row_norms(size) if normalize else size
+    rows = np.abs(np.asarray(to_rows(site, site.weight.value), np.float32))
+    flat = rows.reshape(site.channels, -1)
+    return from_rows(
+        site, (flat / row_norms(flat)).astype(np.float32).reshape(rows.shape) if normalize else rows
+    )
 
 
 def mask_patch(sites: Sequence[Site], masks: Mapping[str, Mask]) -> Patch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -20,13 +21,14 @@ from asr_onnx.errors import ModelError
 from asr_onnx.evaluate import Outputs, compare_outputs, stack
 from asr_onnx.fold import fold
 from asr_onnx.moments import PairedAccumulator
-from asr_onnx.options import RepairOptions
+from asr_onnx.options import OPS, RepairOptions
 from asr_onnx.pairing import rename_like
-from asr_onnx.pruning import choose_masks
+from asr_onnx.pruning import Choice, choose, prunable
+from asr_onnx.refit import solve_refit
 from asr_onnx.result import RepairResult, SiteReport, site_report
 from asr_onnx.segments import Step
 from asr_onnx.sessions import Device, Runner, choose_device
-from asr_onnx.sites import find_sites
+from asr_onnx.sites import find_sites, with_heads
 from asr_onnx.solve import Solution, bias_of, solve_scale
 from asr_onnx.store import TensorStore, default_limit
 from asr_onnx.types import Patch, Site
@@ -59,34 +61,40 @@ def repair(
     started = time.perf_counter()
     models.check_in_memory(proto)
     calibration = as_calibration(data, model_inputs(proto))
-    survey = find_sites(proto)
+    survey = find_sites(proto, options.ops)
+    sites = with_heads(proto, survey.sites) if options.reconstruct else survey.sites
     if dense is None:
-        reference, masks = proto, choose_masks(survey.sites, options)
+        reference, choices = proto, choose(sites, options)
     else:
         models.check_in_memory(dense)
         reference = rename_like(dense, proto)
-        masks = {s.name: s.weight.value != 0 for s in survey.sites}
-    dense_sites = {s.output: s for s in find_sites(reference).sites}
+        choices = {s.name: s.weight.value != 0 for s in sites}
+    chosen = {s.name for s in (prunable(sites, options) if dense is None else survey.sites)}
+    dense_sites = {s.output: s for s in (find_sites(reference, OPS).sites if dense else sites)}
     device = choose_device(options.providers)
     limit = default_limit() if options.memory_limit is None else options.memory_limit
     patch, reports = Patch(), []
     with TensorStore(limit) as store:
-        walk = Walk(reference, proto, survey.sites, calibration, device, store)
+        walk = Walk(reference, proto, sites, calibration, device, store)
         for number, step in enumerate(walk.steps):
             if (site := step.site) is None:
                 break
             if progress:
-                progress(number, len(survey.sites), site.label)
+                progress(number, len(sites), site.label)
             walk.run_dense(step, dense_sites[site.output])
-            solution = solve_scale(walk, step, site, masks[site.name], options)
+            kept = options.keep_first and number == 0
+            how = replace(options, method="none", reconstruct=False) if kept else options
+            solution = solve(walk, step, site, choices[site.name], how)
             patch |= fold(site, solution.weight, solution.bias_change)
-            reports.append(_advance(walk, step, site, solution))
+            reports.append(
+                _advance(walk, step, site, solution, site.name in chosen, options.one_shot)
+            )
         outputs, walked, pruned = walk.outputs()
     repaired = models.apply(proto, patch)
     if options.bn_stats != "dense":
         repaired = reestimate(repaired, calibration, options, device)
     final = run_checked(repaired, calibration, device)
-    if options.bn_stats == "dense":
+    if options.bn_stats == "dense" and not options.one_shot:
         _self_check(walked, final)
     return RepairResult(
         model=repaired,
@@ -102,11 +110,27 @@ def repair(
     )
 
 
-def _advance(walk: Walk, step: Step, site: Site, solution: Solution) -> SiteReport:
-    """Run the solved site in the repaired stream and the masked one in the pruned; compare."""
+def solve(walk: Walk, step: Step, site: Site, choice: Choice, options: RepairOptions) -> Solution:
+    """By statistics of the output alone where that is enough, else by second moments."""
+    if isinstance(choice, np.ndarray) and not options.reconstruct:
+        return solve_scale(walk, step, site, choice, options)
+    return solve_refit(walk, step, site, choice, options)
+
+
+def _advance(
+    walk: Walk, step: Step, site: Site, solution: Solution, chosen: bool, one_shot: bool
+) -> SiteReport:
+    """Run the solved site in the repaired stream and the masked one in the pruned; compare.
+
+    With ``one_shot`` the repaired stream goes on as if nothing had been repaired.
+    """
     pruned, repaired = PairedAccumulator(site.axis), PairedAccumulator(site.axis)
-    bias = bias_of(site) + solution.bias_change
-    for batch, output in walk.repaired.execute(site, solution.weight, bias):
+    stream, bias = walk.repaired, bias_of(site)
+    if solution.shift is None:
+        outputs = stream.execute(site, solution.weight, bias + solution.bias_change)
+    else:
+        outputs = stream.rescale(site, solution.gamma, solution.shift, keep=not one_shot)
+    for batch, output in outputs:
         if batch in walk.checked_on:
             repaired.update(walk.dense[batch, site.output], output)
     for batch, output in walk.run_pruned(step, site, solution.pruned):
@@ -114,6 +138,7 @@ def _advance(walk: Walk, step: Step, site: Site, solution: Solution) -> SiteRepo
     walk.finish(step)
     return site_report(
         site,
+        chosen,
         solution.weight,
         solution.gamma,
         solution.reliability,

@@ -97,14 +97,15 @@ def site_table(result: RepairResult) -> Table:
             f"{s.variance_pruned:.2f}",
             f"{s.variance_repaired:.2f}",
         )
-    weights = sum(s.weights for s in result.sites)
-    before = 1 - sum(s.zeros_before for s in result.sites) / weights
+    pruned = [s for s in result.sites if s.pruned]
+    weights = sum(s.weights for s in pruned)
+    before = 1 - sum(s.zeros_before for s in pruned) / weights
     table.add_section()
     table.add_row(
-        "all sites",
+        "all pruned sites",
         f"{weights:,}",
         f"{before:.1%} → {1 - result.sparsity:.1%}",
-        f"{sum(s.dead for s in result.sites)}/{sum(len(s.gamma) for s in result.sites)}",
+        f"{sum(s.dead for s in pruned)}/{sum(len(s.gamma) for s in pruned)}",
     )
     return table
 

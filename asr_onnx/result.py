@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 
 from asr_onnx.evaluate import OutputMatch
+from asr_onnx.layout import to_rows
 from asr_onnx.moments import PairedMoments
 from asr_onnx.options import RepairOptions
 from asr_onnx.types import Site, Skipped
@@ -19,6 +20,7 @@ from asr_onnx.types import Site, Skipped
 class SiteReport:
     """One site before and after; variances and errors over the held-out images.
 
+    ``pruned``: whether the site was to be pruned, or only repaired.
     ``zeros_before``/``zeros`` count zero weights of ``weights``; ``dead`` output channels have no
     weight left.  ``gamma`` (C,) is the factor on the channel's weights and ``reliability`` (C,) the
     correlation of pruned with dense output it rests on.  ``variance_pruned``/``variance_repaired``
@@ -30,6 +32,7 @@ class SiteReport:
     node: str
     op: str
     shape: tuple[int, ...]
+    pruned: bool
     weights: int
     zeros_before: int
     zeros: int
@@ -67,8 +70,9 @@ class RepairResult:
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros over all sites' weights."""
-        return sum(s.zeros for s in self.sites) / sum(s.weights for s in self.sites)
+        """Share of zeros among the weights of the sites that were to be pruned."""
+        chosen = [s for s in self.sites if s.pruned]
+        return sum(s.zeros for s in chosen) / sum(s.weights for s in chosen)
 
 
 def variance_ratio(m: PairedMoments) -> float:
@@ -89,6 +93,7 @@ def _ratio(a: float, b: float) -> float:
 
 def site_report(
     site: Site,
+    pruned_here: bool,
     weight: NDArray[np.generic],
     gamma: NDArray[np.float64],
     reliability: NDArray[np.float64],
@@ -102,10 +107,11 @@ def site_report(
         node=site.node,
         op=site.op,
         shape=tuple(before.shape),
+        pruned=pruned_here,
         weights=before.size,
         zeros_before=site.zeros,
         zeros=int(weight.size - np.count_nonzero(weight)),
-        dead=int((~weight.reshape(len(weight), -1).any(axis=1)).sum()),
+        dead=int((~to_rows(site, weight).any(axis=2)).sum()),
         gamma=gamma,
         reliability=reliability,
         variance_pruned=variance_ratio(pruned),

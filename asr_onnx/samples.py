@@ -12,6 +12,7 @@ from asr_onnx.arrays import ArraySamples
 from asr_onnx.errors import CalibrationError, UsageError
 from asr_onnx.images import read_image
 from asr_onnx.inputs import ModelInput
+from asr_onnx.loaders import data_sets, from_test_data
 from asr_onnx.preprocess import Preprocess, ResolvedPreprocess
 from asr_onnx.types import AnyArray
 
@@ -70,8 +71,9 @@ def open_samples(
 ) -> ImageSamples | ArraySamples:
     """A folder of images, a .npy, a .npz, or a folder of these, ordered by relative path.
 
-    Folders may be nested; hidden files are ignored.  Raises ``CalibrationError`` naming what is
-    missing, empty, mixed or does not fit the model, ``UsageError`` for preprocessing of arrays.
+    A folder of ONNX test data (``test_data_set_0/input_0.pb``) will do, too.  Folders may be
+    nested; hidden files are ignored.  Raises ``CalibrationError`` naming what is missing, empty,
+    mixed or does not fit the model, ``UsageError`` for preprocessing of arrays.
     """
     path = Path(path)
     if not path.exists():
@@ -83,6 +85,9 @@ def open_samples(
             )
         check_no_preprocess(f"arrays ('{path}')", preprocess)
         return ArraySamples.from_files([path], inputs)
+    if data_sets(path):
+        check_no_preprocess(f"arrays ('{path}')", preprocess)
+        return from_test_data(path, inputs)
     found = sorted(_files(path), key=lambda p: p.relative_to(path).as_posix())
     images = [p for p in found if p.suffix.lower() in IMAGES]
     arrays = [p for p in found if p.suffix.lower() in ARRAYS]

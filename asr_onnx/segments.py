@@ -72,7 +72,7 @@ def _with_lifetimes(
             t for i in nodes for t in topology.nodes[i].output if t and not topology.is_constant(t)
         }
         feeds = read & live - made
-        keeps = {t for t in made if last_read.get(t, -1) > number}
+        keeps = {t for t in made if site and last_read.get(t, -1) > number}
         live |= keeps | ({site.input, site.output} if site else set())
         drops = {t for t in live if last_read.get(t, -1) <= number}
         live -= drops
@@ -131,7 +131,12 @@ class Network:
         names = site.weight.name, f"{site.output}//bias"
         node.input[:] = [site.input, *names]
         weights = dict(zip(names, (weight, bias.astype(weight.dtype)), strict=True))
-        return self._model([node], {site.input: data}, [site.output], [], weights)
+        nodes = [node]
+        if site.op == "MatMul":
+            product = f"{site.output}//product"
+            node.input[:], node.output[:] = [site.input, names[0]], [product]
+            nodes.append(onnx.helper.make_node("Add", [product, names[1]], [site.output]))
+        return self._model(nodes, {site.input: data}, [site.output], [], weights)
 
     def _model(
         self,

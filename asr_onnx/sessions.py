@@ -75,11 +75,12 @@ class Runner:
         model: onnx.ModelProto | str,
         device: Device,
         outputs: Sequence[str] | None = None,
-        arena: bool = True,
+        single_threaded: bool = False,
     ) -> None:
         options = ort.SessionOptions()
         options.log_severity_level = 4  # failures arrive as exceptions
-        options.enable_cpu_mem_arena = arena
+        if single_threaded:
+            options.intra_op_num_threads = 1
         providers: list[str | tuple[str, dict[str, str]]] = [_CPU]
         if device.provider != _CPU:
             providers.insert(0, (device.provider, {"device_id": str(device.device)}))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_onnx.layout import from_rows, to_rows
 from asr_onnx.masks import Mask
 from asr_onnx.moments import PairedAccumulator
 from asr_onnx.options import RepairOptions
@@ -21,34 +22,40 @@ Array = NDArray[np.float64]
 @dataclass(frozen=True)
 class Solution:
     """``weight`` in the site's shape and dtype, ``bias_change`` (C,) to add to its bias, ``pruned``
-    the weight that is merely masked, ``gamma`` and ``reliability`` (C,) for the report."""
+    the weight that is merely masked, ``gamma`` and ``reliability`` (C,) for the report.
+
+    ``shift`` (C,): the repaired output is ``gamma * y + shift`` of the pruned output ``y`` that is
+    live in the repaired stream; ``None``: the site's input is live, and the site has to run.
+    """
 
     weight: AnyArray
     bias_change: Array
     pruned: AnyArray
     gamma: Array
     reliability: Array
+    shift: Array | None = None
 
 
 def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairOptions) -> Solution:
     """Scale each output channel and set its mean: arXiv 2605.21426, section 3, dense-referenced.
 
-    Leaves the site's input live in the repaired stream.
+    Leaves the pruned output live in the repaired stream.
     """
     pruned = masked(site, mask)
     sums = PairedAccumulator(site.axis)
-    for batch, results in walk.repaired.run(step, site, pruned, hold_input=True):
+    for batch, results in walk.repaired.run(step, site, pruned):
         if batch in walk.solved_on:
             sums.update(walk.dense[batch, site.output], results[site.output])
     moments = sums.result()
     found = scale(moments, options.method, options.prior)
-    change = np.zeros(site.channels)
-    if options.method != "none":
-        # y' = mu_d + gamma (y_p - mu_p), and y_p has the bias in it.
-        change = moments.dense.mean - found.gamma * moments.pruned.mean
-        change += (found.gamma - 1) * bias_of(site)
-    weight = np.asarray(pruned * per_row(found.gamma, pruned), pruned.dtype)
-    return Solution(weight, change, pruned, found.gamma, found.reliability)
+    # y' = mu_d + gamma (y_p - mu_p), and y_p has the bias in it.
+    shift = moments.dense.mean - found.gamma * moments.pruned.mean
+    if options.method == "none":
+        shift = np.zeros(site.channels)
+    change = shift + (found.gamma - 1) * bias_of(site)
+    rows = to_rows(site, pruned)
+    weight = from_rows(site, rows * found.gamma.reshape(*rows.shape[:2], 1)).astype(pruned.dtype)
+    return Solution(weight, change, pruned, found.gamma, found.reliability, shift)
 
 
 def masked(site: Site, mask: Mask) -> AnyArray:
@@ -62,8 +69,3 @@ def bias_of(site: Site) -> Array:
     if site.bias is None:
         return np.zeros(site.channels)
     return np.asarray(site.bias.value, np.float64).reshape(-1)
-
-
-def per_row(values: Array, weight: AnyArray) -> Array:
-    """(C,) shaped to multiply a weight (C, ...)."""
-    return values.reshape(-1, *[1] * (weight.ndim - 1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 from collections.abc import Hashable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ class _Slot:
 class TensorStore:
     """A dictionary of arrays that holds at most ``limit`` bytes in memory.
 
-    A context manager.  What does not fit goes to one unnamed temporary file, which the operating
+    A context manager, usable from several threads.  What does not fit goes to one unnamed temporary file, which the operating
     system removes even when the process is killed; its gaps are used again by size.
     """
 
@@ -47,7 +48,8 @@ class TensorStore:
         self._slots: dict[Hashable, _Slot] = {}
         self._gaps: dict[int, list[int]] = {}
         self._end = 0
-        self._file: Any = None  # unbuffered: it takes and fills arrays
+        self._file: Any = None
+        self._lock = threading.RLock()
         self.in_memory = 0
 
     def __enter__(self) -> TensorStore:
@@ -71,26 +73,27 @@ class TensorStore:
 
     def put(self, key: Hashable, array: AnyArray) -> None:
         """Keep ``array`` under ``key``, replacing what was there."""
-        self.drop(key)
-        if array.nbytes >= _SMALLEST_SPILL and self.in_memory + array.nbytes > self._limit:
-            self._spill(key, array)
-        else:
-            self._arrays[key] = array
-            self.in_memory += array.nbytes
+        with self._lock:
+            self.drop(key)
+            if array.nbytes >= _SMALLEST_SPILL and self.in_memory + array.nbytes > self._limit:
+                self._spill(key, array)
+            else:
+                self._arrays[key] = array
+                self.in_memory += array.nbytes
 
     def __contains__(self, key: Hashable) -> bool:
         return key in self._arrays or key in self._slots
 
     def __getitem__(self, key: Hashable) -> AnyArray:
         """The array; treat it as read-only."""
-        if key not in self._slots:
-            return self._arrays[key]
-        slot, file = self._slots[key], self._file
-        assert file is not None
-        array = np.empty(slot.shape, slot.dtype)
-        file.seek(slot.offset)
-        file.readinto(array.reshape(-1).view(np.uint8))
-        return array
+        with self._lock:
+            if key not in self._slots:
+                return self._arrays[key]
+            slot = self._slots[key]
+            array = np.empty(slot.shape, slot.dtype)
+            self._file.seek(slot.offset)
+            self._file.readinto(array.reshape(-1).view(np.uint8))
+            return array
 
     def get(self, key: Hashable) -> AnyArray | None:
         """The array, or ``None`` when it is not there."""
@@ -98,10 +101,11 @@ class TensorStore:
 
     def drop(self, key: Hashable) -> None:
         """Forget the array, if it is there."""
-        if slot := self._slots.pop(key, None):
-            self._gaps.setdefault(slot.nbytes, []).append(slot.offset)
-        elif key in self._arrays:
-            self.in_memory -= self._arrays.pop(key).nbytes
+        with self._lock:
+            if slot := self._slots.pop(key, None):
+                self._gaps.setdefault(slot.nbytes, []).append(slot.offset)
+            elif key in self._arrays:
+                self.in_memory -= self._arrays.pop(key).nbytes
 
     def _spill(self, key: Hashable, array: AnyArray) -> None:
         if self._file is None:

@@ -52,9 +52,11 @@ class Site:
 
     ``index`` is the node's position in the graph, ``input`` and ``output`` its data tensors,
     ``channels`` the number of output channels C, ``axis`` where they lie in the output.
-    ``transposed``: a matrix weight is stored (C, Cin).  ``rectified``: a Relu alone reads the output
-    (behind BatchNormalization and shortcut).  ``shortcut`` is the tensor the output (or its BatchNormalization's) is added to, if nothing else
-    reads it on the way.
+    ``carrier`` is where a change of the bias can be written besides ``norm`` (``None``: a new bias,
+    which ``MatMul`` cannot have).  ``transposed``: a matrix weight is stored (C, Cin).
+    ``rectified``: the output, normalised and added to its shortcut, goes through a Relu and nowhere
+    else.  ``shortcut`` is the tensor the output (or its BatchNormalization's) is added to, if
+    nothing else reads it on the way.
     """
 
     name: str
@@ -72,27 +74,25 @@ class Site:
     shortcut: str | None = None
     transposed: bool = False
     rectified: bool = False
+    carrier: Parameter | None = None
 
     def __post_init__(self) -> None:
         if self.weight.storage is None:
             raise ValueError(f"site '{self.name}' needs a weight that can be written")
 
     @property
+    def behind(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Factor and offset (C,) from the output to what a shortcut is added to."""
+        if self.norm is None:
+            return np.ones(self.channels), np.zeros(self.channels)
+        gain = self.norm.gain
+        bias, mean = (np.asarray(p.value, np.float64) for p in (self.norm.bias, self.norm.mean))
+        return gain, bias - gain * mean
+
+    @property
     def zeros(self) -> int:
         """Number of weights that are zero in the file."""
         return int(self.weight.value.size - np.count_nonzero(self.weight.value))
-
-    @property
-    def from_sum(self) -> NDArray[np.float64]:
-        """Factor (C,) from the units behind the BatchNormalization to the output's own.
-
-        0 where the normalisation has (almost) switched the channel off.
-        """
-        if self.norm is None:
-            return np.ones(self.channels)
-        gain = self.norm.gain
-        alive = np.abs(gain) > 1e-3 * np.abs(gain).max()
-        return np.divide(1.0, gain, out=np.zeros_like(gain), where=alive)
 
     @property
     def label(self) -> str:

@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 
 from asr_onnx.calibration import Calibration
+from asr_onnx.errors import ModelError
 from asr_onnx.evaluate import Outputs, stack
+from asr_onnx.layout import per_channel
 from asr_onnx.segments import Network, Step, plan
 from asr_onnx.sessions import Device, Runner
 from asr_onnx.store import TensorStore
 from asr_onnx.types import AnyArray, Feeds, Site
+
+
+T = TypeVar("T")
+
+
+def _processors() -> int:
+    """Processors this process may use."""
+    known = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 class Stream:
@@ -27,6 +42,7 @@ class Stream:
         self._network = network
         self._store = store
         self._device = device
+        self._workers = 1 if device.provider != Device().provider else _processors()
         self.batches: list[int] = []
 
     def begin(self, batch: int, feeds: Feeds) -> None:
@@ -40,7 +56,11 @@ class Stream:
         return self._store[(self._name, *key)]
 
     def put(self, batch: int, tensor: str, value: AnyArray) -> None:
-        """Make a tensor live."""
+        """Make a tensor live; raises ``ModelError`` for what is none."""
+        if not isinstance(value, np.ndarray):
+            raise ModelError(
+                f"'{tensor}' is a sequence that lives on beyond a convolution: only tensors may"
+            )
         self._store.put((self._name, batch, tensor), value)
 
     def get(self, batch: int, tensor: str) -> AnyArray | None:
@@ -58,39 +78,101 @@ class Stream:
     ) -> Iterator[tuple[int, dict[str, AnyArray]]]:
         """Run the step's segment on every batch, and its ``site`` under ``weight`` if given.
 
-        Live tensors are stored, with ``hold_input`` the site's input as well, its output never;
-        yields each batch (those in ``only``) and the results of the run.
+        Live tensors are stored, and the site's output; with ``hold_input`` its input as well.
+        Yields each batch (those in ``only``) and the results of the run.
         """
         weights = None
         if site and weight is not None:
             weights = {site.weight.name: weight}
             if site.bias:
                 weights[site.bias.name] = site.bias.value
-        runner = None
-        for batch in self.batches:
-            if only is not None and batch not in only:
-                continue
-            feeds = {t: self[batch, t] for t in step.feeds}
-            if runner is None:
-                model = self._network.segment(step, feeds, weights, hold_input)
-                runner = Runner(model, self._device) if model else None
-            results = runner.run(feeds) if runner else {}
-            held = [step.site.input] if step.site and hold_input else []
-            for tensor in results.keys() & {*step.keeps, *held}:
+        batches = [b for b in self.batches if only is None or b in only]
+        if not batches:
+            return
+        first = {t: self[batches[0], t] for t in step.feeds}
+        model = self._network.segment(step, first, weights, hold_input)
+        runner = self._runner(model, len(batches)) if model else None
+        held = {*step.keeps, *([site.output] if site else [])}
+        if step.site and hold_input:
+            held.add(step.site.input)
+
+        def one(batch: int) -> tuple[int, dict[str, AnyArray]]:
+            results = runner.run({t: self[batch, t] for t in step.feeds}) if runner else {}
+            for tensor in results.keys() & held:
                 self.put(batch, tensor, results[tensor])
-            yield batch, results
+            return batch, results
+
+        yield from self._each(one, batches)
 
     def execute(
         self, site: Site, weight: AnyArray, bias: NDArray[np.floating]
     ) -> Iterator[tuple[int, AnyArray]]:
         """Run the site alone under another weight and bias; its output becomes live."""
-        runner = None
-        for batch in self.batches:
-            data = self[batch, site.input]
-            runner = runner or Runner(self._network.site(site, data, weight, bias), self._device)
-            output = runner.run({site.input: data})[site.output]
+        for batch, output in self.trial(site, weight, bias, self.batches):
             self.put(batch, site.output, output)
             yield batch, output
+
+    def rescale(
+        self,
+        site: Site,
+        gamma: NDArray[np.floating],
+        shift: NDArray[np.floating],
+        keep: bool = True,
+    ) -> Iterator[tuple[int, AnyArray]]:
+        """``gamma * y + shift``, both (C,), of the site's live output ``y``, which it replaces if
+        ``keep``.
+
+        What running the site anew with scaled weights would give, at a fraction of the cost.
+        """
+
+        def one(batch: int) -> tuple[int, AnyArray]:
+            output = self[batch, site.output]
+            factor, offset = (
+                per_channel(v, output.ndim, site.axis).astype(np.float32) for v in (gamma, shift)
+            )
+            scaled = output * factor
+            scaled += offset
+            scaled = scaled.astype(output.dtype, copy=False)
+            if keep:
+                self.put(batch, site.output, scaled)
+            return batch, scaled
+
+        yield from self._each(one, self.batches)
+
+    def trial(
+        self, site: Site, weight: AnyArray, bias: NDArray[np.floating], batches: Iterable[int]
+    ) -> Iterator[tuple[int, AnyArray]]:
+        """Run the site alone under another weight and bias, and leave no trace."""
+        batches = list(batches)
+        data = self[batches[0], site.input]
+        runner = self._runner(self._network.site(site, data, weight, bias), len(batches))
+
+        def one(batch: int) -> tuple[int, AnyArray]:
+            return batch, runner.run({site.input: self[batch, site.input]})[site.output]
+
+        yield from self._each(one, batches)
+
+    def _runner(self, model: onnx.ModelProto, batches: int) -> Runner:
+        """Batches side by side, a thread each, waste less than threads that share a batch."""
+        return Runner(model, self._device, single_threaded=self._workers > 1 and batches > 1)
+
+    def _each(self, work: Callable[[int], T], batches: Sequence[int]) -> Iterator[T]:
+        """``work`` on every batch, some at a time; results in order, few of them waiting."""
+        if self._workers < 2 or len(batches) < 2:
+            yield from map(work, batches)
+            return
+        with ThreadPoolExecutor(self._workers) as pool:
+            waiting: deque[Future[T]] = deque()
+            for batch in batches:
+                if len(waiting) > self._workers:
+                    yield waiting.popleft().result()
+                waiting.append(pool.submit(work, batch))
+            while waiting:
+                yield waiting.popleft().result()
+
+    def node(self, site: Site) -> onnx.NodeProto:
+        """The site's node."""
+        return self._network.topology.nodes[site.index]
 
     def outputs(self, last: Step, only: Container[int]) -> Outputs:
         """The graph's outputs over the batches in ``only``, from the last step."""
@@ -140,31 +222,28 @@ class Walk:
 
     def run_dense(self, step: Step, site: Site) -> None:
         """Take the dense stream to the output of ``site``, the dense network's, on every batch."""
-        for batch, results in self.dense.run(step, site, site.weight.value):
-            self.dense.put(batch, site.output, results[site.output])
+        for _ in self.dense.run(step, site, site.weight.value):
+            pass
 
     def run_pruned(
         self, step: Step, site: Site, weight: AnyArray
     ) -> Iterator[tuple[int, AnyArray]]:
         """Take the pruned stream to the site's output; yields each batch and its output."""
         for batch, results in self.pruned.run(step, site, weight):
-            self.pruned.put(batch, site.output, results[site.output])
             yield batch, results[site.output]
 
-    def target(self, site: Site, batch: int) -> AnyArray:
-        """What the site's output should be: the dense output, plus what its shortcut has lost.
+    def shortcuts(self, site: Site, batch: int) -> tuple[AnyArray, AnyArray] | None:
+        """What the site's output is added to, in the dense and in the repaired stream.
 
-        He et al. 2017, "Channel Pruning", section 3.2: where the output is added to a shortcut,
-        aim at the dense *sum*, in units before the BatchNormalization in between.
+        ``None`` where there is nothing, it is not computed yet, or it is broadcast.
         """
-        dense = self.dense[batch, site.output]
         if site.shortcut is None:
-            return dense
+            return None
         wanted, have = (s.get(batch, site.shortcut) for s in (self.dense, self.repaired))
-        if wanted is None or have is None or wanted.shape != dense.shape:
-            return dense  # not computed yet, or broadcast
-        factor = site.from_sum.astype(dense.dtype).reshape(-1, *[1] * (dense.ndim - site.axis - 1))
-        return np.asarray(dense + (wanted - have) * factor)
+        shape = self.dense[batch, site.output].shape
+        if wanted is None or have is None or wanted.shape != shape:
+            return None
+        return wanted, have
 
     def finish(self, step: Step) -> None:
         """Forget what no later step reads."""

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
+import onnx
 import pytest
 from hypothesis import settings
+from models import norm_net, normal
+from PIL import Image
+
+from asr_onnx import cli
 
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("project")
@@ -14,3 +21,34 @@ settings.load_profile("project")
 def rng() -> np.random.Generator:
     """The same numbers in every run and for every test."""
     return np.random.default_rng(2605_21426)
+
+
+@pytest.fixture
+def folder(tmp_path, rng, monkeypatch):
+    """A folder with a model, images and arrays, which is the current one."""
+    onnx.save(norm_net(rng), tmp_path / "m.onnx")
+    for number in range(12):
+        path = tmp_path / "images" / f"class{number % 2}" / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    np.save(tmp_path / "x.npy", normal(rng, 12, 3, 8, 8))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def asr(monkeypatch, capsys):
+    """Run the command line in this process: (exit code, stdout, stderr)."""
+    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+
+    def call(*words):
+        monkeypatch.setattr(sys, "argv", ["asr-onnx", *map(str, words)])
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -12,14 +12,14 @@ from models import bare_net, build, copied, norm_net, norm_weights, normal, stor
 from asr_onnx.errors import UsageError
 from asr_onnx.masks import check_sparsity, global_masks, row_norms, smallest, zero_count
 from asr_onnx.options import PruneOptions
-from asr_onnx.pruning import choose_masks, magnitude, prune, rows_are_rescaled
+from asr_onnx.pruning import magnitude, magnitude_masks, prune, rows_are_rescaled
 from asr_onnx.sites import find_sites
 
 few_values = hnp.arrays(np.float64, st.integers(1, 60), elements=st.sampled_from([0.0, 1.0, 2.0]))
 
 
 def masks_of(model, **options):
-    return choose_masks(find_sites(model).sites, PruneOptions(**options))
+    return magnitude_masks(find_sites(model).sites, PruneOptions(**options))
 
 
 @given(few_values, st.data())
@@ -90,9 +90,9 @@ def test_auto_normalises_only_where_batch_normalisation_was_folded(rng):
     folded, kept = (find_sites(net(rng)).sites for net in (bare_net, norm_net))
     assert rows_are_rescaled(folded) and not rows_are_rescaled(kept)
     for sites, normal_rows in ((folded, True), (kept, False)):
-        auto = choose_masks(sites, PruneOptions(sparsity=0.5))
+        auto = magnitude_masks(sites, PruneOptions(sparsity=0.5))
         word = "normalize" if normal_rows else "keep"
-        same = choose_masks(sites, PruneOptions(sparsity=0.5, row_scale=word))
+        same = magnitude_masks(sites, PruneOptions(sparsity=0.5, row_scale=word))
         assert all((auto[n] == same[n]).all() for n in auto)
 
 

@@ -85,14 +85,14 @@ def test_outputs_come_by_name_and_inputs_may_be_more_than_needed(rng):
 )
 def test_a_model_onnx_runtime_refuses_is_told_in_one_line(nodes):
     model = build(f"net (float[N,3,4,4] x) => (float[N,3,4,4] y) {{ {nodes} }}", {})
-    with pytest.raises(ModelError, match="^ONNX Runtime refuses the model: ") as caught:
+    with pytest.raises(ModelError, match=r"^ONNX Runtime refuses the model: ") as caught:
         Runner(model, Device())
     assert "\n" not in str(caught.value)
 
 
 def test_a_run_that_fails_is_told_in_one_line(rng):
     model = build("net (float[N] x, float[M] z) => (float[K] y) { y = Add (x, z) }", {})
-    with pytest.raises(ModelError, match="^ONNX Runtime cannot run the model: ") as caught:
+    with pytest.raises(ModelError, match=r"^ONNX Runtime cannot run the model: ") as caught:
         Runner(model, Device()).run({"x": normal(rng, 3), "z": normal(rng, 4)})
     assert "\n" not in str(caught.value)
 

@@ -69,6 +69,13 @@ def test_an_unlimited_store_needs_no_file(rng):
         assert store._file is None
 
 
+def test_what_is_not_worth_a_trip_to_the_disk_stays(rng):
+    with TensorStore(0) as store:
+        store.put("small", block(rng, 1))
+        store.put("large", block(rng))
+        assert (store.in_memory, store.on_disk) == (KIB, 32 * KIB)
+
+
 def test_dropping_makes_room_in_memory_again(rng):
     with TensorStore(40 * KIB) as store:
         store.put("a", block(rng))

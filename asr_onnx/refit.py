@@ -1,0 +1,169 @@
+"""Solve one site with second moments: choose the mask, re-fit what survives, keep the better.
+
+One pass over the data gives the moments, each turn towards a rectified target another.  What the
+re-fit gains is measured on the held-out images; a site where scaling does better is scaled.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from asr_onnx.gram import Array, CrossSums, Gram, GramSums
+from asr_onnx.layout import from_rows, to_rows
+from asr_onnx.masks import Mask
+from asr_onnx.moments import Moments, PairedMoments
+from asr_onnx.options import RepairOptions
+from asr_onnx.patches import Patches, Rows, patches
+from asr_onnx.reconstruct import bias, refit, restore_variance
+from asr_onnx.segments import Step
+from asr_onnx.selection import Project, select
+from asr_onnx.shrinkage import scale
+from asr_onnx.solve import Solution, bias_of, masked
+from asr_onnx.targets import Frame, rectified
+from asr_onnx.types import AnyArray, Site
+from asr_onnx.walk import Walk
+
+TURNS = 3  # re-fits towards the rectified target
+POWER = 0.5  # of the variance correction
+HEAD_RIDGE = 0.1  # linear heads have few positions for many weights
+
+_POSITIONS_PER_INPUT = 400  # positions used per entry of a row, at least _POSITIONS
+_POSITIONS = 1 << 17
+
+
+def solve_refit(
+    walk: Walk, step: Step, site: Site, choice: Mask | Project, options: RepairOptions
+) -> Solution:
+    """The site's solution by second moments.
+
+    ``choice`` is its mask, or what a mask may be (then it is selected here).  Without
+    ``options.reconstruct`` the selected weights are scaled, not re-fitted.
+    """
+    for _ in walk.repaired.run(step, hold_input=True):
+        pass  # the site's input is live now
+    data = _Data(walk, site)
+    old = np.asarray(to_rows(site, site.weight.value), np.float64)
+    gram = data.gram()
+    if callable(choice):
+        gain = np.abs(site.behind[0]).reshape(old.shape[:2])
+        rows_mask = select(gram, old, gain, choice)
+        mask = from_rows(site, rows_mask)
+    else:
+        mask, rows_mask = choice, np.asarray(to_rows(site, choice), bool)
+    pruned = masked(site, mask)
+    scaled = _scaled(site, gram, np.where(rows_mask, old, 0.0), options)
+    if not options.reconstruct:
+        return _solution(site, pruned, *scaled)
+    head = site.op in ("Gemm", "MatMul") and bool(mask.all())
+    share = {"share": HEAD_RIDGE} if head else {}
+    rows = refit(gram, old, rows_mask, **share)
+    for _ in range(TURNS if site.rectified else 0):
+        gram = data.cross(rows, bias(gram, rows), gram.inputs)
+        rows = refit(gram, old, rows_mask, **share)
+    rows = restore_variance(rows, gram, 0.0 if head else POWER)
+    fitted = (rows, bias(gram, rows) - bias_of(site), *scaled[2:])
+    best = min((fitted, scaled), key=lambda s: data.error(s[0], s[1]))
+    return _solution(site, pruned, *best)
+
+
+def _solution(
+    site: Site, pruned: AnyArray, rows: Array, change: Array, gamma: Array, reliability: Array
+) -> Solution:
+    weight = from_rows(site, rows).astype(pruned.dtype)
+    return Solution(weight, change, pruned, gamma, reliability)
+
+
+def _scaled(
+    site: Site, gram: Gram, rows: Array, options: RepairOptions
+) -> tuple[Array, Array, Array, Array]:
+    """Scaled rows, change of bias, gamma, reliability; statistics come from the moments."""
+    offset = bias_of(site)
+    mean = np.vecdot(rows, gram.mean_x[:, None, :]).reshape(-1) + offset
+    moments = PairedMoments(
+        Moments(gram.count, gram.mean_y.reshape(-1), gram.var_y.reshape(-1)),
+        Moments(gram.count, mean, gram.output_variance(rows).reshape(-1)),
+        np.vecdot(rows, gram.cross).reshape(-1),
+    )
+    found = scale(moments, options.method, options.prior)
+    change = moments.dense.mean - found.gamma * mean + (found.gamma - 1) * offset
+    if options.method == "none":
+        change = np.zeros(site.channels)
+    scaled = rows * found.gamma.reshape(*rows.shape[:2], 1)
+    return scaled, change, found.gamma, found.reliability
+
+
+class _Data:
+    """The site's patches and targets, cut anew, at the same positions, for each pass."""
+
+    def __init__(self, walk: Walk, site: Site) -> None:
+        self._walk, self._site = walk, site
+        sample = next(iter(walk.solved_on))
+        y = walk.dense[sample, site.output]
+        total = math.prod(y.shape) // site.channels * len(walk.solved_on)
+        wanted = max(_POSITIONS, _POSITIONS_PER_INPUT * site.weight.value[0].size)
+        self._share = min(1.0, wanted / total)
+
+    def gram(self) -> Gram:
+        """Moments of the patches with the dense outputs, corrected for the shortcut."""
+        sums = GramSums()
+        for part, frame, dense in self._parts(self._walk.solved_on):
+            sums.update(part.columns, frame.output_for(frame.dense_sum(dense), dense))
+        return sums.result()
+
+    def cross(self, rows: Array, offset: Array, inputs: Array) -> Gram:
+        """Moments with the rectified targets that follow from what ``rows`` give now."""
+        sums = CrossSums()
+        weights = rows.astype(np.float32).transpose(0, 2, 1)
+        for part, frame, dense in self._parts(self._walk.solved_on):
+            fitted = np.moveaxis(part.columns @ weights, 0, 1).reshape(dense.shape)
+            fitted += offset.astype(np.float32)
+            goal = rectified(frame.dense_sum(dense), frame.repaired_sum(fitted))
+            sums.update(part.columns, frame.output_for(goal, dense))
+        return sums.result(inputs)
+
+    def error(self, rows: Array, change: Array) -> float:
+        """Squared error behind the site, its rectifier included, on the images checked on."""
+        site, walk = self._site, self._walk
+        weight = from_rows(site, rows).astype(site.weight.value.dtype)
+        total = 0.0
+        for batch, y in walk.repaired.trial(
+            site, weight, bias_of(site) + change, sorted(walk.checked_on)
+        ):
+            frame = self._frame(
+                batch, lambda a: np.moveaxis(a, site.axis, -1).reshape(-1, site.channels)
+            )
+            flat = (
+                np.moveaxis(a, site.axis, -1).reshape(-1, site.channels)
+                for a in (walk.dense[batch, site.output], y)
+            )
+            dense, repaired = flat
+            a, b = frame.dense_sum(dense), frame.repaired_sum(repaired)
+            if site.rectified:
+                a, b = np.maximum(a, 0), np.maximum(b, 0)
+            total += float(np.square(a - b, dtype=np.float64).sum())
+        return total
+
+    def _all_rows(self, y: AnyArray) -> Rows:
+        """All positions of an output as (P, C)."""
+        rows = np.moveaxis(y, self._site.axis, -1).reshape(-1, self._site.channels)
+        return rows.astype(np.float32, copy=False)
+
+    def _parts(self, batches: Iterable[int]) -> Iterator[tuple[Patches, Frame, Rows]]:
+        site, walk = self._site, self._walk
+        for batch in sorted(batches):
+            y = walk.dense[batch, site.output]
+            x = walk.repaired[batch, site.input]
+            node = walk.repaired.node(site)
+            for part in patches(site, node, x, y, self._share, seed=batch):
+                yield part, self._frame(batch, part.rows), part.rows(y)
+
+    def _frame(self, batch: int, rows: Callable[[AnyArray], Rows]) -> Frame:
+        gain, offset = (v.astype(np.float32) for v in self._site.behind)
+        shortcuts = self._walk.shortcuts(self._site, batch)
+        if shortcuts is None:
+            return Frame(gain, offset[None], offset[None])
+        dense, repaired = (rows(s).astype(np.float32) + offset for s in shortcuts)
+        return Frame(gain, dense, repaired)
