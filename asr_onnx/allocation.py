@@ -22,7 +22,7 @@ def allocate(weights: Mapping[str, Array], sparsity: float, how: str = "mixed") 
       2020, arXiv 1911.11134)
     * ``mixed``: the geometric mean of uniform and global
 
-    ``weights`` are (C, Cin / groups, *kernel) or matrices.
+    ``weights`` have the output channels first: (C, ...).
     """
     sizes = np.array([w.size for w in weights.values()], np.float64)
     total = round(float(sizes.sum()))

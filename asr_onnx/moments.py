@@ -1,6 +1,6 @@
 """Per-channel count, mean, variance and covariance of two networks' outputs, batch by batch.
 
-Where a channel's mean dwarfs its deviation, sums are taken around the first batch's mean, so that no
+Where a channel's mean dwarfs its deviation, sums are taken around the first sample's mean, so that no
 digits are lost; inner products run in float32 over one spatial row at a time, and rows are added in
 float64.  Nothing but ``O(C)`` numbers survives a batch.
 """
@@ -48,6 +48,12 @@ class PairedMoments:
         return np.clip(rho, 0.0, 1.0)
 
 
+def rescaled(m: PairedMoments, gamma: Array, shift: Array) -> PairedMoments:
+    """The moments with ``gamma * y + shift``, both (C,), for the pruned output ``y``."""
+    pruned = Moments(m.pruned.count, gamma * m.pruned.mean + shift, gamma**2 * m.pruned.var)
+    return PairedMoments(m.dense, pruned, gamma * m.covariance)
+
+
 def channel_rows(y: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
     """View an activation as ``(N, C, positions)`` with the channel ``axis`` second.
 
@@ -87,7 +93,7 @@ class PairedAccumulator:
             raise ValueError(f"dense {dense.shape} and pruned {pruned.shape} differ in shape")
         d, p = channel_rows(dense, self._axis), channel_rows(pruned, self._axis)
         if self._pilot is None:
-            self._pilot = (_pilot(d), _pilot(p))
+            self._pilot = (_pilot(d[:1]), _pilot(p[:1]))
             self._sums = np.zeros((5, d.shape[1]))
         shifts = [s.astype(np.float32)[:, None] if s.any() else None for s in self._pilot]
         step = max(1, _BLOCK // max(1, d[0].size))

@@ -88,9 +88,8 @@ def choose(sites: Sequence[Site], options: RepairOptions) -> dict[str, Choice]:
     if options.pattern:
         kept, group = parse_pattern(options.pattern)
         return choices | {s.name: partial(pattern_mask, kept=kept, group=group) for s in chosen}
-    counts = allocate(
-        {s.name: s.weight.value for s in chosen}, options.sparsity, options.allocation
-    )
+    weights = {s.name: _channels_first(s) for s in chosen}
+    counts = allocate(weights, options.sparsity, options.allocation)
     return choices | {name: partial(largest_mask, count=n) for name, n in counts.items()}
 
 
@@ -110,6 +109,13 @@ def magnitude(site: Site, normalize: bool) -> Array:
     return from_rows(
         site, (flat / row_norms(flat)).astype(np.float32).reshape(rows.shape) if normalize else rows
     )
+
+
+def _channels_first(site: Site) -> AnyArray:
+    """The site's weight as (C, *kernel, Cin / groups), whatever its layout."""
+    value = site.weight.value
+    kernel = value.shape[2:]
+    return to_rows(site, value).reshape(site.channels, *kernel, -1)
 
 
 def mask_patch(sites: Sequence[Site], masks: Mapping[str, Mask]) -> Patch:

@@ -103,7 +103,7 @@ class _Data:
         sample = next(iter(walk.solved_on))
         y = walk.dense[sample, site.output]
         total = math.prod(y.shape) // site.channels * len(walk.solved_on)
-        wanted = max(_POSITIONS, _POSITIONS_PER_INPUT * site.weight.value[0].size)
+        wanted = max(_POSITIONS, _POSITIONS_PER_INPUT * site.weight.value.size // site.channels)
         self._share = min(1.0, wanted / total)
 
     def gram(self) -> Gram:

@@ -20,7 +20,7 @@ from asr_onnx.calibration import Calibration, as_calibration, model_inputs
 from asr_onnx.errors import ModelError
 from asr_onnx.evaluate import Outputs, compare_outputs, stack
 from asr_onnx.fold import fold
-from asr_onnx.moments import PairedAccumulator
+from asr_onnx.moments import PairedAccumulator, rescaled
 from asr_onnx.options import OPS, RepairOptions
 from asr_onnx.pairing import rename_like
 from asr_onnx.pruning import Choice, choose, prunable
@@ -124,15 +124,18 @@ def _advance(
 
     With ``one_shot`` the repaired stream goes on as if nothing had been repaired.
     """
-    pruned, repaired = PairedAccumulator(site.axis), PairedAccumulator(site.axis)
-    stream, bias = walk.repaired, bias_of(site)
-    if solution.shift is None:
-        outputs = stream.execute(site, solution.weight, bias + solution.bias_change)
+    pruned = PairedAccumulator(site.axis)
+    if solution.shift is None or solution.checked is None:
+        sums = PairedAccumulator(site.axis)
+        bias = bias_of(site) + solution.bias_change
+        for batch, output in walk.repaired.execute(site, solution.weight, bias):
+            if batch in walk.checked_on:
+                sums.update(walk.dense[batch, site.output], output)
+        repaired = sums.result()
     else:
-        outputs = stream.rescale(site, solution.gamma, solution.shift, keep=not one_shot)
-    for batch, output in outputs:
-        if batch in walk.checked_on:
-            repaired.update(walk.dense[batch, site.output], output)
+        repaired = rescaled(solution.checked, solution.gamma, solution.shift)
+        if not one_shot:
+            walk.repaired.rescale(site, solution.gamma, solution.shift)
     for batch, output in walk.run_pruned(step, site, solution.pruned):
         pruned.update(walk.dense[batch, site.output], output)
     walk.finish(step)
@@ -143,7 +146,7 @@ def _advance(
         solution.gamma,
         solution.reliability,
         pruned.result(),
-        repaired.result(),
+        repaired,
     )
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
+from numpy.typing import NDArray
 from onnx import numpy_helper
 
+from asr_onnx.layout import per_channel
 from asr_onnx.topology import Topology
 from asr_onnx.types import AnyArray, Feeds, Site
 
+UNSCALED = "//unscaled"  # behind the name of a fed tensor that the segment scales first
 _METADATA = ("Shape", "Size")
 
 
@@ -81,6 +85,29 @@ def _with_lifetimes(
 
 
 @dataclass(frozen=True)
+class Scale:
+    """``gamma * y + shift``, both (C,), along ``axis`` of a tensor."""
+
+    axis: int
+    gamma: NDArray[np.floating]
+    shift: NDArray[np.floating]
+
+    def __call__(self, y: AnyArray) -> AnyArray:
+        """The scaled array, of the same dtype."""
+        factor, offset = self.shaped(y)
+        scaled = y * factor
+        scaled += offset
+        return scaled.astype(y.dtype, copy=False)
+
+    def shaped(self, y: AnyArray) -> tuple[AnyArray, AnyArray]:
+        """Factor and offset in float32, shaped to go with ``y``."""
+        factor, offset = (
+            per_channel(v, y.ndim, self.axis).astype(np.float32) for v in (self.gamma, self.shift)
+        )
+        return factor, offset
+
+
+@dataclass(frozen=True)
 class Network:
     """One network's graph: its wiring, and the header and constants its segments are built from."""
 
@@ -97,12 +124,14 @@ class Network:
         feeds: Feeds,
         weights: Mapping[str, AnyArray] | None = None,
         with_input: bool = False,
+        scales: Mapping[str, Scale] | None = None,
     ) -> onnx.ModelProto | None:
         """The step's nodes as a model; with ``weights``, the site's constants, its site as well.
 
         ``feeds`` are live tensors: their types become the types of the inputs.  Outputs are the
         step's ``keeps``, the site's output, and ``with_input`` the site's input if it is made here.
-        ``None`` when there is nothing to run.
+        ``None`` when there is nothing to run.  Feeds in ``scales`` are scaled first; they go by
+        ``name + UNSCALED``.
         """
         weights = weights or {}
         nodes = [self.topology.nodes[i] for i in step.nodes]
@@ -122,7 +151,13 @@ class Network:
         reads = {t for i in step.nodes for t in self.topology.reads(i)} | set(outputs)
         names = sorted(reads & self.topology.initializers.keys() - weights.keys())
         stored = [self.topology.initializers[t] for t in names]
-        return self._model(nodes, feeds, outputs, stored, weights)
+        inputs, weights = dict(feeds), dict(weights)
+        for name, scale in (scales or {}).items():
+            inputs[name + UNSCALED] = y = inputs.pop(name)
+            scaling, constants = _scaling(name, y, scale)
+            nodes = scaling + nodes
+            weights |= constants
+        return self._model(nodes, inputs, outputs, stored, weights)
 
     def site(self, site: Site, data: AnyArray, weight: AnyArray, bias: AnyArray) -> onnx.ModelProto:
         """The site alone as a model, with another weight and a bias (C,)."""
@@ -157,6 +192,27 @@ class Network:
         model.opset_import.extend(self.model.opset_import)
         model.functions.extend(self.model.functions)
         return model
+
+
+def _scaling(
+    name: str, y: AnyArray, scale: Scale
+) -> tuple[list[onnx.NodeProto], dict[str, AnyArray]]:
+    """Nodes that make tensor ``name`` from what is fed, and their constants."""
+    raw = name + UNSCALED
+    gamma, shift = (v.astype(y.dtype) for v in (scale.gamma, scale.shift))
+    if scale.axis == 1 and y.ndim > 1:  # one pass instead of two
+        values = (gamma, shift, np.zeros_like(gamma), np.ones_like(gamma))
+        parts = ("scale", "shift", "mean", "var")
+        named = {f"{name}//{part}": value for part, value in zip(parts, values, strict=True)}
+        node = onnx.helper.make_node("BatchNormalization", [raw, *named], [name], epsilon=0.0)
+        return [node], named
+    factor, offset = (v.astype(y.dtype) for v in scale.shaped(y))
+    named = {f"{name}//factor": factor, f"{name}//offset": offset}
+    product = f"{name}//product"
+    return [
+        onnx.helper.make_node("Mul", [raw, f"{name}//factor"], [product]),
+        onnx.helper.make_node("Add", [product, f"{name}//offset"], [name]),
+    ], named
 
 
 def _typed(name: str, array: AnyArray) -> onnx.ValueInfoProto:

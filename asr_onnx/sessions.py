@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import onnx
@@ -67,6 +68,15 @@ def _try_convolution(device: Device) -> None:
         raise ProviderError("a test convolution gave wrong values")
 
 
+@cache
+def _share_memory() -> None:
+    """One arena for all sessions: a walk opens hundreds, and fresh memory costs more than a conv."""
+    memory = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    ort.create_and_register_allocator(memory, None)
+
+
 class Runner:
     """One ONNX Runtime session; ``run`` maps input names to arrays and back."""
 
@@ -77,7 +87,9 @@ class Runner:
         outputs: Sequence[str] | None = None,
         single_threaded: bool = False,
     ) -> None:
+        _share_memory()
         options = ort.SessionOptions()
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.log_severity_level = 4  # failures arrive as exceptions
         if single_threaded:
             options.intra_op_num_threads = 1

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from asr_onnx.layout import from_rows, to_rows
 from asr_onnx.masks import Mask
-from asr_onnx.moments import PairedAccumulator
+from asr_onnx.moments import PairedAccumulator, PairedMoments
 from asr_onnx.options import RepairOptions
 from asr_onnx.segments import Step
 from asr_onnx.shrinkage import scale
@@ -25,7 +25,8 @@ class Solution:
     the weight that is merely masked, ``gamma`` and ``reliability`` (C,) for the report.
 
     ``shift`` (C,): the repaired output is ``gamma * y + shift`` of the pruned output ``y`` that is
-    live in the repaired stream; ``None``: the site's input is live, and the site has to run.
+    live in the repaired stream, and ``checked`` the moments of dense and pruned output on the images
+    checked on.  ``None``, both: the site's input is live, and the site has to run.
     """
 
     weight: AnyArray
@@ -34,6 +35,7 @@ class Solution:
     gamma: Array
     reliability: Array
     shift: Array | None = None
+    checked: PairedMoments | None = None
 
 
 def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairOptions) -> Solution:
@@ -42,10 +44,11 @@ def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairO
     Leaves the pruned output live in the repaired stream.
     """
     pruned = masked(site, mask)
-    sums = PairedAccumulator(site.axis)
+    sums, checked = PairedAccumulator(site.axis), PairedAccumulator(site.axis)
     for batch, results in walk.repaired.run(step, site, pruned):
-        if batch in walk.solved_on:
-            sums.update(walk.dense[batch, site.output], results[site.output])
+        for wanted, into in ((walk.solved_on, sums), (walk.checked_on, checked)):
+            if batch in wanted:
+                into.update(walk.dense[batch, site.output], results[site.output])
     moments = sums.result()
     found = scale(moments, options.method, options.prior)
     # y' = mu_d + gamma (y_p - mu_p), and y_p has the bias in it.
@@ -55,7 +58,7 @@ def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairO
     change = shift + (found.gamma - 1) * bias_of(site)
     rows = to_rows(site, pruned)
     weight = from_rows(site, rows * found.gamma.reshape(*rows.shape[:2], 1)).astype(pruned.dtype)
-    return Solution(weight, change, pruned, found.gamma, found.reliability, shift)
+    return Solution(weight, change, pruned, found.gamma, found.reliability, shift, checked.result())
 
 
 def masked(site: Site, mask: Mask) -> AnyArray:

@@ -84,7 +84,10 @@ class Site:
     def behind(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Factor and offset (C,) from the output to what a shortcut is added to."""
         if self.norm is None:
-            return np.ones(self.channels), np.zeros(self.channels)
+            offset = np.zeros(self.channels)
+            if self.carrier and self.bias is None:  # a MatMul's Add, behind its output
+                offset += np.asarray(self.carrier.value, np.float64).reshape(-1)
+            return np.ones(self.channels), offset
         gain = self.norm.gain
         bias, mean = (np.asarray(p.value, np.float64) for p in (self.norm.bias, self.norm.mean))
         return gain, bias - gain * mean

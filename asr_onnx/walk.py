@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from asr_onnx.calibration import Calibration
 from asr_onnx.errors import ModelError
 from asr_onnx.evaluate import Outputs, stack
-from asr_onnx.layout import per_channel
-from asr_onnx.segments import Network, Step, plan
+from asr_onnx.segments import UNSCALED, Network, Scale, Step, plan
 from asr_onnx.sessions import Device, Runner
 from asr_onnx.store import TensorStore
 from asr_onnx.types import AnyArray, Feeds, Site
@@ -43,6 +42,7 @@ class Stream:
         self._store = store
         self._device = device
         self._workers = 1 if device.provider != Device().provider else _processors()
+        self._scales: dict[str, Scale] = {}
         self.batches: list[int] = []
 
     def begin(self, batch: int, feeds: Feeds) -> None:
@@ -53,7 +53,9 @@ class Stream:
 
     def __getitem__(self, key: tuple[int, str]) -> AnyArray:
         """Live tensor by (batch, name)."""
-        return self._store[(self._name, *key)]
+        value = self._store[(self._name, *key)]
+        scale = self._scales.get(key[1])
+        return scale(value) if scale else value
 
     def put(self, batch: int, tensor: str, value: AnyArray) -> None:
         """Make a tensor live; raises ``ModelError`` for what is none."""
@@ -65,8 +67,7 @@ class Stream:
 
     def get(self, batch: int, tensor: str) -> AnyArray | None:
         """A live tensor, or ``None`` when it is not there (yet, or any more)."""
-        key = (self._name, batch, tensor)
-        return self._store.get(key)
+        return self[batch, tensor] if (self._name, batch, tensor) in self._store else None
 
     def run(
         self,
@@ -89,15 +90,16 @@ class Stream:
         batches = [b for b in self.batches if only is None or b in only]
         if not batches:
             return
-        first = {t: self[batches[0], t] for t in step.feeds}
-        model = self._network.segment(step, first, weights, hold_input)
+        scales = {t: s for t, s in self._scales.items() if t in step.feeds}
+        first = {t: self._store[self._name, batches[0], t] for t in step.feeds}
+        model = self._network.segment(step, first, weights, hold_input, scales)
         runner = self._runner(model, len(batches)) if model else None
         held = {*step.keeps, *([site.output] if site else [])}
         if step.site and hold_input:
             held.add(step.site.input)
 
         def one(batch: int) -> tuple[int, dict[str, AnyArray]]:
-            results = runner.run({t: self[batch, t] for t in step.feeds}) if runner else {}
+            results = runner.run(self._raw(step, batch)) if runner else {}
             for tensor in results.keys() & held:
                 self.put(batch, tensor, results[tensor])
             return batch, results
@@ -112,32 +114,13 @@ class Stream:
             self.put(batch, site.output, output)
             yield batch, output
 
-    def rescale(
-        self,
-        site: Site,
-        gamma: NDArray[np.floating],
-        shift: NDArray[np.floating],
-        keep: bool = True,
-    ) -> Iterator[tuple[int, AnyArray]]:
-        """``gamma * y + shift``, both (C,), of the site's live output ``y``, which it replaces if
-        ``keep``.
+    def rescale(self, site: Site, gamma: NDArray[np.floating], shift: NDArray[np.floating]) -> None:
+        """Let the site's live output ``y`` be ``gamma * y + shift``, both (C,), from now on.
 
-        What running the site anew with scaled weights would give, at a fraction of the cost.
+        What running the site anew with scaled weights would give.  Nothing is computed here: the
+        segments that read the output begin with the scaling.
         """
-
-        def one(batch: int) -> tuple[int, AnyArray]:
-            output = self[batch, site.output]
-            factor, offset = (
-                per_channel(v, output.ndim, site.axis).astype(np.float32) for v in (gamma, shift)
-            )
-            scaled = output * factor
-            scaled += offset
-            scaled = scaled.astype(output.dtype, copy=False)
-            if keep:
-                self.put(batch, site.output, scaled)
-            return batch, scaled
-
-        yield from self._each(one, self.batches)
+        self._scales[site.output] = Scale(site.axis, gamma, shift)
 
     def trial(
         self, site: Site, weight: AnyArray, bias: NDArray[np.floating], batches: Iterable[int]
@@ -174,6 +157,13 @@ class Stream:
         """The site's node."""
         return self._network.topology.nodes[site.index]
 
+    def _raw(self, step: Step, batch: int) -> dict[str, AnyArray]:
+        """What the step's segment is fed, not yet scaled."""
+        return {
+            t + UNSCALED * (t in self._scales): self._store[self._name, batch, t]
+            for t in step.feeds
+        }
+
     def outputs(self, last: Step, only: Container[int]) -> Outputs:
         """The graph's outputs over the batches in ``only``, from the last step."""
         wanted, found = self._network.topology.outputs, []
@@ -186,6 +176,8 @@ class Stream:
         for batch in self.batches:
             for tensor in step.drops:
                 self._store.drop((self._name, batch, tensor))
+        for tensor in step.drops:
+            self._scales.pop(tensor, None)
 
 
 class Walk:

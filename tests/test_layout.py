@@ -31,9 +31,9 @@ def matrix(op, weight, transposed=False):
     else:
         body = "p = MatMul (x, w) y = Add (p, b)"
     weights = {"w": weight, "b": np.zeros(weight.shape[1], np.float32)}
-    return find_sites(build(f"g (float[N,?] x) => (float[N,?] y) {{ {body} }}", weights), OPS).sites[
-        0
-    ]
+    return find_sites(
+        build(f"g (float[N,?] x) => (float[N,?] y) {{ {body} }}", weights), OPS
+    ).sites[0]
 
 
 @given(
