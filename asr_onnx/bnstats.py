@@ -20,7 +20,7 @@ from asr_onnx.errors import ModelError
 from asr_onnx.options import RepairOptions
 from asr_onnx.sessions import Device, Runner
 from asr_onnx.sites import find_norms
-from asr_onnx.types import AnyArray, Patch
+from asr_onnx.types import AnyArray, Norm, Patch
 
 Array = NDArray[np.float64]
 
@@ -36,12 +36,7 @@ def reestimate(
 
     Raises ``ModelError`` when the model has no BatchNormalization whose statistics can be written.
     """
-    norms = find_norms(proto)
-    if not norms:
-        raise ModelError(
-            f"--bn-stats {options.bn_stats} needs BatchNormalization with constant statistics, "
-            "and the model has none (folded at export?): use --bn-stats dense"
-        )
+    norms = require_norms(proto, options.bn_stats)
     runner = Runner(with_batch_statistics(proto, [n.output for n in norms]), device)
     rows = _batches(calibration, options)
     running = {n.output: (np.zeros(n.mean.value.size), np.ones(n.mean.value.size)) for n in norms}
@@ -55,6 +50,17 @@ def reestimate(
             assert parameter.storage is not None
             values[parameter.storage.name] = parameter.storage.pack(value)
     return models.apply(proto, Patch(values))
+
+
+def require_norms(proto: onnx.ModelProto, how: str) -> list[Norm]:
+    """The BatchNormalizations that can be re-estimated; ``ModelError`` when there are none."""
+    norms = find_norms(proto)
+    if not norms:
+        raise ModelError(
+            f"--bn-stats {how} needs BatchNormalization with constant statistics, "
+            "and the model has none (folded at export?): use --bn-stats dense"
+        )
+    return norms
 
 
 def _mixed(old: Sequence[Array], new: Sequence[Array], share: float) -> tuple[Array, Array]:

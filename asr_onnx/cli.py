@@ -19,14 +19,23 @@ from asr_onnx import model as models
 from asr_onnx.allocation import ALLOCATIONS
 from asr_onnx.cli_types import BYTES, NUMBERS, SIZE, WORDS
 from asr_onnx.data_source import open_data, source_problem
-from asr_onnx.errors import AsrError
+from asr_onnx.errors import AsrError, QualityError
 from asr_onnx.files import write_text
-from asr_onnx.options import BN_STATS, CRITERIA, OPS, ROW_SCALES, PruneOptions, RepairOptions
+from asr_onnx.options import (
+    BN_STATS,
+    CRITERIA,
+    OPS,
+    ROW_SCALES,
+    PruneOptions,
+    RepairOptions,
+    one_of,
+)
 from asr_onnx.preprocess_files import FILE_NAME, PRESETS
 from asr_onnx.progress import reporting
 from asr_onnx.pruning import prune as prune_model
 from asr_onnx.recipes import RECIPES, describe, options_for, stronger
 from asr_onnx.repair import repair as repair_model
+from asr_onnx.result import is_worse
 from asr_onnx.sanity import check_preprocessing
 from asr_onnx.sessions import choose_device
 from asr_onnx.shrinkage import METHODS
@@ -254,7 +263,9 @@ def repair(
             dense=reference.proto if reference else None,
             progress=progress,
         )
-    models.save(result.model, target, loaded.external)
+    worse = is_worse(result.pruned_outputs, result.repaired_outputs)
+    if force or not worse:
+        models.save(result.model, target, loaded.external)
     if report_path:
         content = report.to_dict(
             result,
@@ -274,11 +285,17 @@ def repair(
     out.print(report.output_table(result))
     out.print(
         f"{result.sparsity:.2%} zeros, {result.seconds:.1f} s on {result.device}, "
-        f"{result.solve_images} images solved on, {result.held_out_images} held out → {target}",
+        f"{result.solve_images} images solved on, {result.held_out_images} held out → "
+        f"{target if force or not worse else 'nothing written'}",
         highlight=False,
     )
     if hint := stronger(options):
         out.print(hint, highlight=False)
+    if worse and not force:
+        raise QualityError(
+            f"repair did worse than plain pruning on held-out images ({worse}): no model "
+            "is written; give more or better calibration images, less sparsity, or --force"
+        )
 
 
 @cli.command()
@@ -304,9 +321,12 @@ def prune(model: Path, output: Path | None, force: bool, quiet: bool, **settings
 
 @cli.command()
 @MODEL
-def inspect(model: Path) -> None:
+@click.option("--ops", type=WORDS, default="Conv", show_default=True, help="Operators to look at.")
+def inspect(model: Path, ops: tuple[str, ...]) -> None:
     """List what would be pruned and repaired in MODEL, and what not and why."""
-    found = inspection.inspect(models.load(model).proto)
+    for op in ops:
+        one_of("operator", op, OPS)
+    found = inspection.inspect(models.load(model).proto, ops)
     console = Console()
     for table in inspection.tables(found):
         console.print(table)

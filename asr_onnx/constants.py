@@ -93,13 +93,12 @@ class Constants:
             others = self._other_readers(root, inner, reader)
             if others:
                 return f"is also read by {others}"
-            in_place = np.array_equal(order, np.arange(order.size))
-            return Storage(root, stored.shape, stored.dtype, None if in_place else order)
+            return Storage(root, stored.shape, stored.dtype, order if order.size else None)
         return reason
 
     def _order(self, name: str, root: str, stored: NDArray[np.generic]) -> NDArray[np.int64] | None:
         if name == root:
-            return np.arange(stored.size)
+            return np.empty(0, np.int64)
         # Send element numbers through the subgraph: a mere rearrangement gives a permutation back.
         # They are negative and fractional, so that Relu, Abs, Clip or Round show.
         start = -0.25 - stored.size
@@ -115,7 +114,9 @@ class Constants:
         same = value is not None and np.array_equal(
             value.ravel(), stored.ravel()[order].astype(value.dtype)
         )
-        return order if same else None
+        if not same:
+            return None
+        return order[:0] if np.array_equal(order, np.arange(order.size)) else order
 
     def _evaluate(
         self, name: str, given: dict[str, NDArray[np.generic]]

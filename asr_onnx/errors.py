@@ -23,3 +23,9 @@ class CalibrationError(AsrError):
 
 class ProviderError(AsrError):
     """An execution provider that was asked for and does not work."""
+
+
+class QualityError(AsrError):
+    """A model that is worse than the user allows."""
+
+    exit_code = 3

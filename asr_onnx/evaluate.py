@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,17 +43,49 @@ def compare_outputs(dense: Outputs, other: Outputs) -> dict[str, OutputMatch]:
 
 def compare_output(dense: AnyArray, other: AnyArray) -> OutputMatch:
     """Compare two arrays, commonly of one shape (N, ...); see ``OutputMatch``."""
-    if dense.shape != other.shape or dense.dtype.kind not in "fiub":
-        return OutputMatch(len(dense), None, float("nan"), float("nan"))
-    agreement = None
-    if dense.ndim >= 2 and dense.shape[1] > 1:
-        agreement = float(np.mean(dense.argmax(axis=1) == other.argmax(axis=1)))
-    a = np.asarray(dense, np.float64).reshape(len(dense), -1)
-    b = np.asarray(other, np.float64).reshape(len(other), -1)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    both_zero = (np.linalg.norm(a, axis=1) == 0) & (np.linalg.norm(b, axis=1) == 0)
-    cosine = np.where(both_zero, 1.0, np.vecdot(a, b) / np.where(norms > 0, norms, 1.0))
-    size = float(np.linalg.norm(a))
-    error = float(np.linalg.norm(b - a))
-    relative = error / size if size else (0.0 if error == 0 else float("inf"))
-    return OutputMatch(len(dense), agreement, float(cosine.mean()), relative)
+    match = MatchAccumulator()
+    match.update(dense, other)
+    return match.result()
+
+
+class MatchAccumulator:
+    """``OutputMatch`` of one output, batch by batch: nothing of a batch is kept but sums."""
+
+    def __init__(self) -> None:
+        self._shape: tuple[int, ...] | None = None  # (B, *_shape) is a batch
+        self._alike = self._classes = True
+        self._samples = self._positions = self._same = 0
+        self._cosine = self._size = self._error = 0.0
+
+    def update(self, dense: AnyArray, other: AnyArray) -> None:
+        """Add a batch (B, ...) of both models; a scalar counts as one sample."""
+        dense, other = np.atleast_1d(dense), np.atleast_1d(other)
+        self._samples += len(dense)
+        self._alike &= dense.shape == other.shape and dense.dtype.kind in "fiub"
+        if not self._alike:
+            return
+        self._shape = dense.shape[1:] if self._shape is None else self._shape
+        self._classes &= dense.ndim >= 2 and dense.shape[1] > 1 and dense.shape[1:] == self._shape
+        if self._classes:
+            same = dense.argmax(axis=1) == other.argmax(axis=1)
+            self._same += int(np.count_nonzero(same))
+            self._positions += same.size
+        a = np.asarray(dense, np.float64).reshape(len(dense), math.prod(dense.shape[1:]))
+        b = np.asarray(other, np.float64).reshape(a.shape)
+        norm_a, norm_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
+        norms = norm_a * norm_b
+        cosine = np.vecdot(a, b) / np.where(norms > 0, norms, 1.0)
+        self._cosine += float(np.where((norm_a == 0) & (norm_b == 0), 1.0, cosine).sum())
+        self._size = math.hypot(self._size, float(np.linalg.norm(a)))
+        self._error = math.hypot(self._error, float(np.linalg.norm(b - a)))
+
+    def result(self) -> OutputMatch:
+        """The match over all batches so far."""
+        if not (self._alike and self._samples):
+            return OutputMatch(self._samples, None, float("nan"), float("nan"))
+        agreement = self._same / self._positions if self._classes and self._positions else None
+        relative = 0.0 if self._error == 0 else float("inf")
+        if self._size:
+            relative = self._error / self._size
+        cosine = self._cosine / self._samples
+        return OutputMatch(self._samples, agreement, cosine, relative)

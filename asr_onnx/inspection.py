@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -32,10 +33,10 @@ class Inspection:
         return sum(s.zeros for s in self.sites)
 
 
-def inspect(proto: onnx.ModelProto) -> Inspection:
+def inspect(proto: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Inspection:
     """Look at a model without running it.  Raises ``ModelError`` when nothing can be pruned."""
     models.check_in_memory(proto)
-    survey = find_sites(proto)
+    survey = find_sites(proto, ops)
     return Inspection(survey.sites, survey.skipped, rows_are_rescaled(survey.sites))
 
 

@@ -24,7 +24,7 @@ from asr_onnx.masks import (
 from asr_onnx.options import PruneOptions, RepairOptions
 from asr_onnx.selection import Project
 from asr_onnx.sites import find_sites, select
-from asr_onnx.types import AnyArray, Patch, Site
+from asr_onnx.types import AnyArray, Patch, Site, Skipped
 
 Choice = Mask | Project
 
@@ -52,6 +52,17 @@ def prunable(sites: Sequence[Site], options: PruneOptions) -> tuple[Site, ...]:
         if not chosen:
             raise UsageError(f"no site can hold the pattern {options.pattern}")
     return chosen
+
+
+def left_dense(sites: Sequence[Site], options: PruneOptions) -> tuple[Skipped, ...]:
+    """The sites that cannot hold the options' pattern, with the reason."""
+    if not options.pattern:
+        return ()
+    group = parse_pattern(options.pattern)[1]
+    reason = f"input channels per group are no multiple of {group}: stays dense"
+    return tuple(
+        Skipped(s.label, s.op, reason) for s in sites if not holds_pattern(s, options.pattern)
+    )
 
 
 def holds_pattern(site: Site, pattern: str) -> bool:

@@ -75,6 +75,24 @@ class RepairResult:
         return sum(s.zeros for s in chosen) / sum(s.weights for s in chosen)
 
 
+def is_worse(pruned: Mapping[str, OutputMatch], repaired: Mapping[str, OutputMatch]) -> str:
+    """The first output on which repair did worse than plain pruning, as a phrase; or empty.
+
+    By agreement with the dense model where there are classes, else by the error; a tie is no harm.
+    """
+    for name, after in repaired.items():
+        before = pruned[name]
+        if before.agreement is not None and after.agreement is not None:
+            if after.agreement < before.agreement:
+                return f"'{name}' agrees on {after.agreement:.1%} instead of {before.agreement:.1%}"
+        elif after.relative_error > before.relative_error:
+            return (
+                f"'{name}' has a relative error of {after.relative_error:.3f} instead of "
+                f"{before.relative_error:.3f}"
+            )
+    return ""
+
+
 def variance_ratio(m: PairedMoments) -> float:
     """Summed variance of the second network's channels over the dense network's."""
     return _ratio(float(m.pruned.var.sum()), float(m.dense.var.sum()))

@@ -70,11 +70,12 @@ def _try_convolution(device: Device) -> None:
 
 @cache
 def _share_memory() -> None:
-    """One arena for all sessions: a walk opens hundreds, and fresh memory costs more than a conv."""
+    """One arena for all sessions: a walk opens hundreds, and fresh memory costs more than work."""
     memory = ort.OrtMemoryInfo(
         "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
     )
-    ort.create_and_register_allocator(memory, None)
+    grow = ort.OrtArenaCfg({"arena_extend_strategy": 1})  # by what is asked for, not by doubling
+    ort.create_and_register_allocator(memory, grow)
 
 
 class Runner:

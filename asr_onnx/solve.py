@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_onnx.errors import CalibrationError
 from asr_onnx.layout import from_rows, to_rows
 from asr_onnx.masks import Mask
 from asr_onnx.moments import PairedAccumulator, PairedMoments
@@ -25,8 +26,8 @@ class Solution:
     the weight that is merely masked, ``gamma`` and ``reliability`` (C,) for the report.
 
     ``shift`` (C,): the repaired output is ``gamma * y + shift`` of the pruned output ``y`` that is
-    live in the repaired stream, and ``checked`` the moments of dense and pruned output on the images
-    checked on.  ``None``, both: the site's input is live, and the site has to run.
+    live in the repaired stream, and ``checked`` the moments of dense and pruned output on the
+    images checked on.  ``None``, both: the site's input is live, and the site has to run.
     """
 
     weight: AnyArray
@@ -50,6 +51,11 @@ def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairO
             if batch in wanted:
                 into.update(walk.dense[batch, site.output], results[site.output])
     moments = sums.result()
+    if not np.isfinite(moments.dense.var).all() or not np.isfinite(moments.pruned.var).all():
+        raise CalibrationError(
+            f"the output of '{site.label}' is not finite on the calibration data: check the "
+            "preprocessing, or export the model in float32"
+        )
     found = scale(moments, options.method, options.prior)
     # y' = mu_d + gamma (y_p - mu_p), and y_p has the bias in it.
     shift = moments.dense.mean - found.gamma * moments.pruned.mean

@@ -38,8 +38,9 @@ class _Slot:
 class TensorStore:
     """A dictionary of arrays that holds at most ``limit`` bytes in memory.
 
-    A context manager, usable from several threads.  What does not fit goes to one unnamed temporary file, which the operating
-    system removes even when the process is killed; its gaps are used again by size.
+    A context manager, usable from several threads.  What does not fit goes to one unnamed
+    temporary file, which the operating system removes even when the process is killed; its gaps
+    are used again by size.
     """
 
     def __init__(self, limit: int) -> None:

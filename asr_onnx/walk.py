@@ -20,7 +20,6 @@ from asr_onnx.sessions import Device, Runner
 from asr_onnx.store import TensorStore
 from asr_onnx.types import AnyArray, Feeds, Site
 
-
 T = TypeVar("T")
 
 

@@ -134,7 +134,9 @@ def main(
         found = measure(Path(one[0]), int(one[1]), recipe, batch_size, memory_limit)
         click.echo(json.dumps(found))
         return
-    table = Table(title=f"recipe {recipe}, batches of {batch_size}, limit {memory_limit / 2**30:g} GiB")
+    table = Table(
+        title=f"recipe {recipe}, batches of {batch_size}, limit {memory_limit / 2**30:g} GiB"
+    )
     for column in ("model", "images", "dense pass s", "repair s", "ratio", "peak GiB"):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as folder:

@@ -1,0 +1,73 @@
+"""Quality gates: what a model has to reach, and what to say when it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from asr_onnx.errors import UsageError
+
+_ROUNDING = 1e-9  # 0.91 - 0.90 is a little more than 0.01
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Bounds, each a share in [0, 1] or ``None`` for no such gate.
+
+    ``min_agreement``: same arg-max as the dense model; ``min_accuracy``: top-1; ``max_drop``: the
+    dense model's top-1 minus this one's.  Raises ``UsageError`` for what is no share.
+    """
+
+    min_agreement: float | None = None
+    min_accuracy: float | None = None
+    max_drop: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is not None and not 0 <= value <= 1:
+                raise UsageError(f"{_option(field.name)} {value:g} is outside [0, 1]")
+
+    @property
+    def label_gates(self) -> tuple[str, ...]:
+        """Options of the gates set that need labels."""
+        names = ("min_accuracy", "max_drop")
+        return tuple(_option(n) for n in names if getattr(self, n) is not None)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the gates look at, each a share; ``None`` where it could not be measured."""
+
+    agreement: float | None = None
+    accuracy: float | None = None
+    dense_accuracy: float | None = None
+
+
+def failures(gates: Gates, measured: Measured, name: str) -> list[str]:
+    """One line for each gate the model called ``name`` fails.
+
+    A gate on something that was not measured, or is NaN, fails.
+    """
+    drop = None
+    if measured.accuracy is not None and measured.dense_accuracy is not None:
+        drop = measured.dense_accuracy - measured.accuracy
+    checks = (
+        ("min_agreement", "agreement with the dense model", measured.agreement, 1),
+        ("min_accuracy", "accuracy", measured.accuracy, 1),
+        ("max_drop", "drop of accuracy", drop, -1),
+    )
+    lines = []
+    for field, what, value, sign in checks:
+        bound = getattr(gates, field)
+        if bound is None:
+            continue
+        if value is None:
+            lines.append(f"{name}: {what} was not measured ({_option(field)} {bound:g})")
+        elif not sign * value >= sign * bound - _ROUNDING:
+            side = "below" if sign > 0 else "above"
+            lines.append(f"{name}: {what} {value:.4f} is {side} {_option(field)} {bound:g}")
+    return lines
+
+
+def _option(field: str) -> str:
+    return "--" + field.replace("_", "-")

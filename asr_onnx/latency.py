@@ -1,0 +1,67 @@
+"""How long models take, side by side: what disturbs one run disturbs its neighbours too."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from asr_onnx.errors import UsageError
+from asr_onnx.sessions import Runner
+from asr_onnx.types import Feeds
+
+_WARM_UP = 3
+_FEWEST = 5  # rounds, however slow the models are
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Time of one run on ``batch`` samples, over ``rounds``, copies to and from a GPU included.
+
+    ``median`` is in seconds.  ``ratio`` is the median over the rounds of this model's time over the
+    first model's in the same round, ``ratio_low`` and ``ratio_high`` its quartiles.
+    """
+
+    batch: int
+    rounds: int
+    median: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+
+
+def measure(
+    runners: Sequence[Runner], feeds: Feeds, rounds: int = 50, seconds: float = 10.0
+) -> list[Latency]:
+    """Run all models once per round, each round starting with another one; ``feeds`` (B, ...).
+
+    Stops early after ``seconds``, but not before a few rounds.  Raises ``UsageError`` for less than
+    one round.
+    """
+    if rounds < 1:
+        raise UsageError(f"number of rounds {rounds} is not positive")
+    for runner in runners:
+        for _ in range(_WARM_UP):
+            runner.run(feeds)
+    times: list[list[float]] = []
+    began = time.perf_counter()
+    while len(times) < rounds:
+        if len(times) >= _FEWEST and time.perf_counter() - began > seconds:
+            break
+        order = np.roll(np.arange(len(runners)), len(times))
+        row = [0.0] * len(runners)
+        for index in order.tolist():
+            start = time.perf_counter()
+            runners[index].run(feeds)
+            row[index] = time.perf_counter() - start
+        times.append(row)
+    found = np.array(times)  # (rounds, models)
+    low, ratio, high = np.percentile(found / found[:, :1], [25, 50, 75], axis=0).tolist()
+    batch = len(next(iter(feeds.values())))
+    medians = np.median(found, axis=0).tolist()
+    return [
+        Latency(batch, len(times), *values)
+        for values in zip(medians, ratio, low, high, strict=True)
+    ]

@@ -1,0 +1,165 @@
+"""Recipes: what each stands for, that single options win, and what is said about them."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from models import bare_net, norm_net, normal, run, stored
+
+from asr_onnx import RepairOptions, UsageError, prune, repair
+from asr_onnx.recipes import RECIPES, describe, options_for, stronger
+
+FAST = {"providers": "cpu", "sparsity": 0.6}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_is_its_options_and_the_defaults(recipe):
+    found = options_for(recipe)
+    assert found == RepairOptions(recipe=recipe, **RECIPES[recipe])
+    assert found.to_dict()["recipe"] == recipe
+
+
+def test_asr_is_what_the_options_are_without_a_recipe():
+    assert options_for("asr") == RepairOptions()
+
+
+@pytest.mark.parametrize(
+    "recipe, name, value",
+    [
+        ("asr", "reconstruct", True),
+        ("best", "criterion", "magnitude"),
+        ("best", "reconstruct", False),
+        ("paper", "prior", "mean"),
+        ("paper", "bn_stats", "dense"),
+        ("paper", "one_shot", False),
+        ("paper", "keep_first", False),
+    ],
+)
+def test_an_option_given_by_itself_wins_alone(recipe, name, value):
+    found, plain = options_for(recipe, **{name: value}), options_for(recipe)
+    changed = {k for k, v in found.to_dict().items() if v != plain.to_dict()[k]}
+    assert getattr(found, name) == value
+    assert changed == {name}
+
+
+def test_options_that_were_not_given_leave_the_recipe_alone():
+    assert options_for("best", criterion=None, reconstruct=None) == options_for("best")
+
+
+def test_an_unknown_recipe_is_refused():
+    with pytest.raises(UsageError, match="recipe 'fast' is none of asr, best, paper"):
+        options_for("fast")
+
+
+@pytest.mark.parametrize(
+    "recipe, more",
+    [
+        ("asr", {"one_shot": True, "reconstruct": True}),
+        ("asr", {"one_shot": True, "criterion": "obs"}),
+        ("paper", {"reconstruct": True}),
+        ("best", {"one_shot": True}),
+    ],
+)
+def test_one_shot_statistics_do_not_go_with_second_moments(recipe, more):
+    with pytest.raises(UsageError, match="one-shot statistics go with scaling"):
+        options_for(recipe, **more)
+
+
+def test_the_hint_names_what_is_missing_and_nothing_else():
+    masks, weights = "choose the masks", "re-fit the surviving weights"
+    assert stronger(options_for("best")) == ""
+    for recipe in ("asr", "paper"):
+        assert masks in stronger(options_for(recipe)) and weights in stronger(options_for(recipe))
+    half = stronger(options_for("asr", reconstruct=True))
+    assert masks in half and weights not in half
+    other = stronger(options_for("best", reconstruct=False))
+    assert masks not in other and weights in other
+    assert "\n" not in half and half.startswith("--recipe best")
+
+
+def test_help_shows_every_recipe_as_its_options(asr):
+    code, out, _ = asr("repair", "--help")
+    assert code == 0
+    words = " ".join(out.split())
+    for recipe in RECIPES:
+        assert f"{recipe}: {describe(recipe)}." in words
+    assert "--prior median --bn-stats ema --one-shot --keep-first" in words
+    assert "--criterion obs --reconstruct" in words
+
+
+@pytest.mark.parametrize(
+    "words, hint",
+    [
+        ((), True),
+        (("--recipe", "paper", "--bn-batch-size", "8", "--bn-batches", "2"), True),
+        (("--recipe", "best", "--no-reconstruct"), True),
+        (("--recipe", "best"), False),
+        (("--criterion", "obs", "--reconstruct"), False),
+    ],
+)
+def test_the_command_line_hints_at_best_after_a_weaker_run(folder, asr, words, hint):
+    code, out, err = asr("repair", "m.onnx", "--calib", "x.npy", "--providers", "cpu", *words)
+    assert code == 0, err
+    assert ("--recipe best would also" in out) == hint
+
+
+def test_the_command_line_lets_options_win_and_reports_them(folder, asr):
+    words = ("--recipe", "best", "--criterion", "magnitude", "--prior", "median")
+    code, _, err = asr(
+        "repair", "m.onnx", "--calib", "x.npy", "--providers", "cpu", *words, "--report", "r.json"
+    )
+    assert code == 0, err
+    found = json.loads((folder / "r.json").read_text(encoding="utf-8"))["options"]
+    wanted = options_for("best", criterion="magnitude", prior="median", providers="cpu")
+    assert found == json.loads(json.dumps(wanted.to_dict()))
+
+
+def test_the_command_line_refuses_what_does_not_go_together(folder, asr):
+    code, _, err = asr("repair", "m.onnx", "--calib", "x.npy", "--recipe", "best", "--one-shot")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1 and "one-shot" in err
+    assert not (folder / "m.sparse.onnx").exists()
+
+
+def test_the_papers_protocol_from_end_to_end(rng):
+    model, x = norm_net(rng), normal(rng, 48, 3, 8, 8) + 0.5
+    how = options_for("paper", **FAST, bn_batch_size=16, bn_batches=3)
+    result = repair(model, x, how)
+    old, new = stored(model), stored(result.model)
+    pruned = stored(prune(model, how))
+    assert result.options == how
+    np.testing.assert_array_equal(new["w1"], pruned["w1"])  # the first layer is only pruned
+    assert (new["w2"] != pruned["w2"]).any()
+    for name in ("w1", "w2"):
+        np.testing.assert_array_equal(new[name] == 0, pruned[name] == 0)
+    for name in ("m1", "v1", "m2", "v2"):  # re-estimated
+        assert (new[name] != old[name]).all(), name
+    for name in ("s1", "b1", "s2", "b2", "fw", "fb"):
+        np.testing.assert_array_equal(new[name], old[name])
+    assert np.isfinite(run(result.model, x=x)["y"]).all()
+
+
+def test_one_shot_measures_every_layer_in_the_pruned_network(rng):
+    """What is done to the first layer then does not reach the second's gain."""
+    model, x = norm_net(rng), normal(rng, 32, 3, 8, 8)
+    gains = {
+        (once, kept): repair(model, x, options_for("asr", one_shot=once, keep_first=kept, **FAST))
+        .sites[1]
+        .gamma
+        for once in (False, True)
+        for kept in (False, True)
+    }
+    np.testing.assert_allclose(gains[True, False], gains[True, True], rtol=1e-6)
+    assert abs(gains[False, False] - gains[False, True]).max() > 1e-3
+
+
+@pytest.mark.parametrize("net", [bare_net, norm_net])
+def test_best_is_closer_to_the_dense_model_than_asr(rng, net):
+    model, x = net(rng), normal(rng, 256, 3, 8, 8) + 0.3
+    errors = [
+        repair(model, x, options_for(name, **FAST)).repaired_outputs["y"].relative_error
+        for name in ("asr", "best")
+    ]
+    assert errors[1] < 0.8 * errors[0]
