@@ -3,7 +3,16 @@
 __version__ = "0.1.0"
 
 from asr_onnx.calibration import Calibration, as_calibration
-from asr_onnx.errors import AsrError, CalibrationError, ModelError, ProviderError, UsageError
+from asr_onnx.compare import Comparison, compare
+from asr_onnx.errors import (
+    AsrError,
+    CalibrationError,
+    ModelError,
+    ProviderError,
+    QualityError,
+    UsageError,
+)
+from asr_onnx.gates import Gates
 from asr_onnx.inspection import Inspection, inspect
 from asr_onnx.model import load, save
 from asr_onnx.options import PruneOptions, RepairOptions
@@ -16,16 +25,20 @@ __all__ = [
     "AsrError",
     "Calibration",
     "CalibrationError",
+    "Comparison",
+    "Gates",
     "Inspection",
     "ModelError",
     "Preprocess",
     "ProviderError",
     "PruneOptions",
+    "QualityError",
     "RepairOptions",
     "RepairResult",
     "SiteReport",
     "UsageError",
     "as_calibration",
+    "compare",
     "inspect",
     "load",
     "prune",

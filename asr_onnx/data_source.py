@@ -58,7 +58,9 @@ def open_data(proto: onnx.ModelProto, model: Path, settings: Mapping[str, Any]) 
     inputs = with_shapes(model_inputs(proto), parse_input_shapes(settings["input_shapes"]))
     value = settings[source]
     path = ", ".join(map(str, value)) if source == "load_inputs" else str(value)
-    preprocess, note = _preprocess(model, settings, images=source == "calib" and _images(value))
+    preprocess, note = choose_preprocess(
+        model, settings, images=source == "calib" and holds_images(value)
+    )
     samples: Samples
     if source == "calib":
         samples = open_samples(value, inputs, preprocess)
@@ -83,7 +85,7 @@ def _loaded(kind: str, value: Any, inputs: tuple[ModelInput, ...], limit: int) -
     return from_json(value, inputs)
 
 
-def _preprocess(
+def choose_preprocess(
     model: Path, settings: Mapping[str, Any], images: bool
 ) -> tuple[Preprocess, str | None]:
     """Options first, then ``--preprocess``, then for ``images`` a file next to the model."""
@@ -98,5 +100,6 @@ def _preprocess(
     return load_preprocess(found, given), note
 
 
-def _images(path: Path) -> bool:
+def holds_images(path: Path) -> bool:
+    """Whether the path is a folder with images somewhere in it."""
     return path.is_dir() and any(p.suffix.lower() in IMAGES for p in path.rglob("*"))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Rows = NDArray[np.float32]
 
+_SLICE = 4096  # positions multiplied at a time
+
 
 @dataclass(frozen=True)
 class Gram:
@@ -40,75 +42,61 @@ class Gram:
         return np.asarray(np.maximum(self.var_y + fitted, 0.0))
 
 
-class CrossSums:
-    """The targets' half of a ``Gram``, for targets that change while the patches stay."""
+class GramSums:
+    """Running sums of patches and targets; ``update`` per block, ``result`` at the end.
 
-    def __init__(self) -> None:
-        self.count = 0
+    ``inputs`` = X'X / N, centred, of the very same patches saves summing it again when only the
+    targets have changed.
+    """
+
+    def __init__(self, inputs: Array | None = None) -> None:
+        self._inputs = inputs
+        self._count = 0
         self._pilot: tuple[Rows, Rows] | None = None
 
-    def update(self, columns: Rows, targets: Rows) -> tuple[Rows, Rows]:
-        """Add patches (G, P, K) with targets (P, C); returns both, centred on the pilot means."""
-        groups = len(columns)
-        y = np.moveaxis(targets.reshape(len(targets), groups, -1), 1, 0)  # (G, P, R)
+    def update(self, columns: Rows, targets: Rows) -> None:
+        """Add patches (G, P, K) with targets (P, C)."""
+        groups, _, k = columns.shape
+        y = targets.reshape(len(targets), groups, -1)
         if self._pilot is None:
-            self._pilot = (columns.mean(axis=1, keepdims=True), y.mean(axis=1, keepdims=True))
-            k, r = columns.shape[2], y.shape[2]
-            self._x, self._y, self._yy = (
-                np.zeros((groups, k)),
-                np.zeros((groups, r)),
-                np.zeros((groups, r)),
-            )
-            self._yx = np.zeros((groups, r, k))
-        x, y = columns - self._pilot[0], y - self._pilot[1]
-        self._x += x.sum(axis=1, dtype=np.float64)
-        self._y += y.sum(axis=1, dtype=np.float64)
-        self._yy += np.square(y, dtype=np.float64).sum(axis=1)
-        self._yx += y.transpose(0, 2, 1) @ x
-        self.count += len(targets)
-        return x, y
+            self._pilot = (columns.mean(axis=1, keepdims=True), y.mean(axis=0, keepdims=True))
+            r = y.shape[2]
+            self._x, self._y = np.zeros((groups, k)), np.zeros((groups, r))
+            self._yy, self._yx = np.zeros((groups, r)), np.zeros((groups, r, k))
+            self._xx = None if self._inputs is not None else np.zeros((groups, k, k))
+        for start in range(0, len(y), _SLICE):
+            rows = slice(start, start + _SLICE)
+            for g in range(groups):
+                self._add(
+                    g, columns[g, rows] - self._pilot[0][g], y[rows, g] - self._pilot[1][0, g]
+                )
+        self._count += len(y)
 
-    @property
-    def offset(self) -> Array:
-        """Mean of the patches (G, K) from the pilot mean."""
-        return self._x / self.count
+    def _add(self, g: int, x: Rows, y: Rows) -> None:
+        """A slice that fits a core's cache: float32 products, float64 sums."""
+        ones = np.ones(len(x), np.float32)
+        self._x[g] += ones @ x
+        self._y[g] += ones @ y
+        self._yy[g] += ones @ np.square(y)
+        self._yx[g] += y.T @ x
+        if self._xx is not None:
+            self._xx[g] += x.T @ x  # one operand: BLAS computes half and mirrors it
 
-    def result(self, inputs: Array) -> Gram:
-        """The moments so far, with ``inputs`` = X'X / N, centred, of the same patches."""
+    def result(self) -> Gram:
+        """The moments so far; raises ``ValueError`` before the first block."""
         if self._pilot is None:
             raise ValueError("no batch was added")
-        n = self.count
+        n = self._count
         x, y = self._x / n, self._y / n
-        pilot_x, pilot_y = (p[:, 0].astype(np.float64) for p in self._pilot)
+        inputs = self._inputs
+        if self._xx is not None:
+            inputs = self._xx / n - x[:, :, None] * x[:, None, :]
+        assert inputs is not None
         return Gram(
             count=n,
             inputs=inputs,
             cross=self._yx / n - y[:, :, None] * x[:, None, :],
-            mean_x=pilot_x + x,
-            mean_y=pilot_y + y,
+            mean_x=self._pilot[0][:, 0].astype(np.float64) + x,
+            mean_y=self._pilot[1][0].astype(np.float64) + y,
             var_y=np.maximum(self._yy / n - y * y, 0.0),
         )
-
-
-class GramSums:
-    """Running sums of patches and targets; ``update`` per block, ``result`` at the end."""
-
-    def __init__(self) -> None:
-        self._cross = CrossSums()
-        self._xx: Array | None = None
-
-    def update(self, columns: Rows, targets: Rows) -> None:
-        """Add patches (G, P, K) with targets (P, C)."""
-        x, _ = self._cross.update(columns, targets)
-        if self._xx is None:
-            self._xx = np.zeros((len(x), x.shape[2], x.shape[2]))
-        for total, block in zip(self._xx, x, strict=True):
-            total += block.T @ block  # one operand: BLAS computes half and mirrors it
-
-    def result(self) -> Gram:
-        """The moments so far; raises ``ValueError`` before the first block."""
-        if self._xx is None:
-            raise ValueError("no batch was added")
-        mean = self._cross.offset
-        centred = self._xx / self._cross.count - mean[:, :, None] * mean[:, None, :]
-        return self._cross.result(centred)

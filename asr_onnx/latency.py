@@ -20,20 +20,20 @@ _FEWEST = 5  # rounds, however slow the models are
 class Latency:
     """Time of one run on ``batch`` samples, over ``rounds``, copies to and from a GPU included.
 
-    ``median`` is in seconds.  ``ratio`` is the median over the rounds of this model's time over the
-    first model's in the same round, ``ratio_low`` and ``ratio_high`` its quartiles.
+    ``low``, ``median`` and ``high`` are the quartiles in seconds, ``ratio`` is the median over the
+    first model's.
     """
 
     batch: int
     rounds: int
+    low: float
     median: float
+    high: float
     ratio: float
-    ratio_low: float
-    ratio_high: float
 
 
 def measure(
-    runners: Sequence[Runner], feeds: Feeds, rounds: int = 50, seconds: float = 10.0
+    runners: Sequence[Runner], feeds: Feeds, rounds: int = 200, seconds: float = 5.0
 ) -> list[Latency]:
     """Run all models once per round, each round starting with another one; ``feeds`` (B, ...).
 
@@ -58,10 +58,10 @@ def measure(
             row[index] = time.perf_counter() - start
         times.append(row)
     found = np.array(times)  # (rounds, models)
-    low, ratio, high = np.percentile(found / found[:, :1], [25, 50, 75], axis=0).tolist()
+    quartiles = np.percentile(found, [25, 50, 75], axis=0)  # (3, models)
+    ratios = quartiles[1] / quartiles[1, 0]
     batch = len(next(iter(feeds.values())))
-    medians = np.median(found, axis=0).tolist()
     return [
-        Latency(batch, len(times), *values)
-        for values in zip(medians, ratio, low, high, strict=True)
+        Latency(batch, len(times), low, median, high, ratio)
+        for (low, median, high), ratio in zip(quartiles.T.tolist(), ratios.tolist(), strict=True)
     ]

@@ -1,8 +1,8 @@
 """Per-channel count, mean, variance and covariance of two networks' outputs, batch by batch.
 
 Where a channel's mean dwarfs its deviation, sums are taken around the first sample's mean, so that
-no digits are lost; inner products run in float32 over one spatial row at a time, and rows are added in
-float64.  Nothing but ``O(C)`` numbers survives a batch.
+no digits are lost; inner products run in float32 over one spatial row at a time, and rows are
+added in float64.  Nothing but ``O(C)`` numbers survives a batch.
 """
 
 from __future__ import annotations

@@ -79,8 +79,11 @@ class Patches:
         """The same positions of an output-shaped activation, as (P, C)."""
         part = np.moveaxis(y[self.samples], self.axis, -1)
         flat = part.reshape(len(part), -1, part.shape[-1])
-        taken = np.take_along_axis(flat, self.index[:, :, None], axis=1)
-        return taken.reshape(-1, flat.shape[-1]).astype(np.float32, copy=False)
+        if self.index.shape[1] < flat.shape[1]:
+            start = np.arange(len(flat))[:, None] * flat.shape[1]
+            flat = flat.reshape(-1, flat.shape[-1]).take((start + self.index).ravel(), axis=0)
+        rows = np.ascontiguousarray(flat.reshape(-1, flat.shape[-1]))
+        return rows.astype(np.float32, copy=False)
 
 
 def patches(

@@ -1,8 +1,8 @@
 """Re-fit the surviving weights to the dense output: masked least squares on second moments.
 
 ``w_S = (H_SS + d I)^-1 (G_S + d w0_S)`` for each row, with ``S`` its surviving positions,
-``H = X'X / N``, ``G = Y'X / N`` and the ridge ``d`` towards the old weights (AdaPrune, Hubara et al. 2021;
-OBC, Frantar & Alistarh 2022, arXiv 2208.11580, for the objective).
+``H = X'X / N``, ``G = Y'X / N`` and the ridge ``d`` towards the old weights (AdaPrune, Hubara et
+al. 2021; OBC, Frantar & Alistarh 2022, arXiv 2208.11580, for the objective).
 """
 
 from __future__ import annotations

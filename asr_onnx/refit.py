@@ -10,8 +10,9 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
-from asr_onnx.gram import Array, CrossSums, Gram, GramSums
+from asr_onnx.gram import Array, Gram, GramSums
 from asr_onnx.layout import from_rows, to_rows
 from asr_onnx.masks import Mask
 from asr_onnx.moments import Moments, PairedMoments
@@ -30,6 +31,7 @@ TURNS = 3  # re-fits towards the rectified target
 POWER = 0.5  # of the variance correction
 HEAD_RIDGE = 0.1  # linear heads have few positions for many weights
 
+_WORTH_THREADS = 1024  # inputs per row from which BLAS threads gain more than they lose waiting
 _POSITIONS_PER_INPUT = 400  # positions used per entry of a row, at least _POSITIONS
 _POSITIONS = 1 << 17
 
@@ -44,6 +46,12 @@ def solve_refit(
     """
     for _ in walk.repaired.run(step, hold_input=True):
         pass  # the site's input is live now
+    narrow = site.weight.value[0].size < _WORTH_THREADS
+    with threadpool_limits(1 if narrow else None, user_api="blas"):
+        return _solve(walk, site, choice, options)
+
+
+def _solve(walk: Walk, site: Site, choice: Mask | Project, options: RepairOptions) -> Solution:
     data = _Data(walk, site)
     old = np.asarray(to_rows(site, site.weight.value), np.float64)
     gram = data.gram()
@@ -115,14 +123,14 @@ class _Data:
 
     def cross(self, rows: Array, offset: Array, inputs: Array) -> Gram:
         """Moments with the rectified targets that follow from what ``rows`` give now."""
-        sums = CrossSums()
+        sums = GramSums(inputs)
         weights = rows.astype(np.float32).transpose(0, 2, 1)
         for part, frame, dense in self._parts(self._walk.solved_on):
             fitted = np.moveaxis(part.columns @ weights, 0, 1).reshape(dense.shape)
             fitted += offset.astype(np.float32)
             goal = rectified(frame.dense_sum(dense), frame.repaired_sum(fitted))
             sums.update(part.columns, frame.output_for(goal, dense))
-        return sums.result(inputs)
+        return sums.result()
 
     def error(self, rows: Array, change: Array) -> float:
         """Squared error behind the site, its rectifier included, on the images checked on."""

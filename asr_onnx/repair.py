@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from asr_onnx import answers
 from asr_onnx import model as models
 from asr_onnx.bnstats import reestimate, require_norms
 from asr_onnx.calibration import Calibration, as_calibration, model_inputs
@@ -109,6 +110,7 @@ def repair(
         seconds=time.perf_counter() - started,
         solve_images=calibration.num_solve,
         held_out_images=calibration.num_held_out,
+        answers=answers.collect(calibration, outputs, pruned, final),
     )
 
 

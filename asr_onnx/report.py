@@ -37,6 +37,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         },
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
+        "samples": result.answers.to_dict() if result.answers else None,
     }
 
 

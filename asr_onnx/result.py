@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from asr_onnx.answers import Answers
 from asr_onnx.evaluate import OutputMatch
 from asr_onnx.layout import to_rows
 from asr_onnx.moments import PairedMoments
@@ -67,6 +68,7 @@ class RepairResult:
     seconds: float
     solve_images: int
     held_out_images: int
+    answers: Answers | None = None
 
     @property
     def sparsity(self) -> float:

@@ -1,7 +1,7 @@
 """How far counted accuracies can be trusted: intervals and paired tests.
 
-Arrays and counts in, numbers out.  The p-values are of single tests: with many models compared, some
-will fall below 0.05 by chance.
+Arrays and counts in, numbers out.  The p-values are of single tests: with many models compared,
+some will fall below 0.05 by chance.
 """
 
 from __future__ import annotations
@@ -78,10 +78,10 @@ def accuracy(hits: Hits) -> Accuracy:
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
-    """Two-sided p-value that two models are equally often right (Q. McNemar 1947, Psychometrika 12).
+    """Two-sided p-value of two models being equally often right.
 
-    Only samples count that one of them alone gets right: if the models are equally good, each is
-    the first or the second with probability 1/2.  This is the exact (binomial) form.
+    Q. McNemar 1947, Psychometrika 12, 153-157, in its exact (binomial) form: only samples count
+    that one model alone gets right, and of equally good models that is either with probability 1/2.
     """
     from scipy.stats import binomtest  # see wilson
 

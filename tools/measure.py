@@ -28,7 +28,6 @@ RECIPES: dict[str, dict[str, Any]] = {
     "pruned only": {"recipe": "asr", "method": "none"},
     "paper": {"recipe": "paper"},
     "asr": {"recipe": "asr"},
-    "asr + reconstruct": {"recipe": "asr", "reconstruct": True},
     "best": {"recipe": "best"},
 }
 PRIORS: dict[str, dict[str, Any]] = {

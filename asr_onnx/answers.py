@@ -1,0 +1,74 @@
+"""What three models answer to single samples: the arg-max of a class output, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from asr_onnx.calibration import Calibration
+from asr_onnx.evaluate import Outputs
+
+SHOWN = 12  # samples of each kind in a report
+_MODELS = ("dense", "pruned", "repaired")
+
+
+@dataclass(frozen=True)
+class SampleAnswer:
+    """A sample by its position in the calibration's ``samples``, and the class each model says.
+
+    The classes are ``None`` for models without a class output.
+    """
+
+    index: int
+    name: str
+    dense: int | None = None
+    pruned: int | None = None
+    repaired: int | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Answers to the samples a result is checked on, of the class output called ``output``."""
+
+    output: str | None
+    samples: tuple[SampleAnswer, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The first samples, and the first of those that repaired and dense model answer apart."""
+        differing = [s for s in self.samples if s.dense != s.repaired]
+        return {
+            "output": self.output,
+            "checked": len(self.samples),
+            "shown": [vars(s) for s in self.samples[:SHOWN]],
+            "differing_count": len(differing),
+            "differing": [vars(s) for s in differing[:SHOWN]],
+        }
+
+
+def collect(
+    calibration: Calibration, dense: Outputs, pruned: Outputs, repaired: Outputs
+) -> Answers:
+    """Answers to the held-out samples, or to all when none is held out, in the outputs' order.
+
+    The class output is the first that is (N, C) with C > 1 in all three models.
+    """
+    batches = [b for b in calibration.batches if b.held_out] or calibration.batches
+    samples = [(i, calibration.samples.name(i)) for b in batches for i in b.samples]
+    three = (dense, pruned, repaired)
+    output = next((n for n in dense if all(_classes(o, n, len(samples)) for o in three)), None)
+    if output is None:
+        return Answers(None, tuple(SampleAnswer(*s) for s in samples))
+    columns: Iterable[list[int]] = (o[output].argmax(axis=1).tolist() for o in three)
+    rows = zip(samples, *columns, strict=True)
+    return Answers(
+        output,
+        tuple(SampleAnswer(*s, **dict(zip(_MODELS, classes, strict=True))) for s, *classes in rows),
+    )
+
+
+def _classes(outputs: Outputs, name: str, samples: int) -> bool:
+    array = outputs.get(name)
+    if array is None or array.ndim != 2 or array.dtype.kind not in "fiu":
+        return False
+    return len(array) == samples and array.shape[1] > 1

@@ -1,0 +1,58 @@
+"""Quality gates: a bound that is met passes, all else is one line each."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from asr_onnx import UsageError
+from asr_onnx.gates import Gates, Measured, failures
+
+ALL = Gates(min_agreement=0.95, min_accuracy=0.9, max_drop=0.01)
+
+
+def test_what_just_meets_its_bounds_passes():
+    # 0.91 - 0.90 is a little more than 0.01 in floating point.
+    assert 0.91 - 0.9 > 0.01
+    assert failures(ALL, Measured(0.95, 0.9, 0.91), "m") == []
+
+
+def test_no_gates_no_failures():
+    assert failures(Gates(), Measured(0.0, 0.0, 1.0), "m") == []
+
+
+@pytest.mark.parametrize(
+    "measured, option",
+    [
+        (Measured(0.9499, 0.95, 0.95), "--min-agreement"),
+        (Measured(1.0, 0.8999, 0.9), "--min-accuracy"),
+        (Measured(1.0, 0.95, 0.9601), "--max-drop"),
+    ],
+)
+def test_what_is_just_beyond_one_bound_fails_that_gate_alone(measured, option):
+    (line,) = failures(ALL, measured, "m.onnx")
+    assert option in line and line.startswith("m.onnx: ")
+
+
+def test_every_failed_gate_has_a_line():
+    lines = failures(ALL, Measured(0.1, 0.2, 0.9), "m")
+    options = ("--min-agreement", "--min-accuracy", "--max-drop")
+    assert all(o in line for o, line in zip(options, lines, strict=True))
+    assert "0.7000 is above --max-drop 0.01" in lines[2]
+
+
+def test_a_better_model_passes_a_drop_of_zero():
+    assert failures(Gates(max_drop=0.0), Measured(None, 0.95, 0.9), "m") == []
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_what_cannot_be_measured_fails(value):
+    assert len(failures(ALL, Measured(value, value, value), "m")) == 3
+
+
+@pytest.mark.parametrize("name", ["min_agreement", "min_accuracy", "max_drop"])
+@pytest.mark.parametrize("value", [-0.1, 1.1, 95, math.nan])
+def test_a_bound_is_a_share(name, value):
+    with pytest.raises(UsageError, match="--" + name.replace("_", "-")):
+        Gates(**{name: value})
