@@ -201,7 +201,14 @@ def inspect(model: Path, ops: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("report_path", metavar="REPORT", type=click.Path(path_type=Path))
-@output_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="File to write.  [default: REPORT with .html]",
+)
+@click.option("--force", is_flag=True, help="Overwrite the file if it exists.")
+@click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
 def render(report_path: Path, output: Path | None, force: bool, quiet: bool) -> None:
     """Write REPORT, a JSON report of repair, as an HTML page (without pictures of samples)."""
     target = output or report_path.with_suffix(".html")

@@ -136,10 +136,10 @@ def _class_names(classes: object) -> dict[str, int]:
     names = [e.strip() for e in entries]
     while names and not names[-1]:
         names.pop()
-    if not all(names):
-        raise CalibrationError(
-            f"{what}: entry {names.index('')} is empty" if names else f"{what} are empty"
-        )
+    if not names:
+        raise CalibrationError(f"{what} are empty")
+    if "" in names:
+        raise CalibrationError(f"{what}: entry {names.index('')} is empty")
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]
         raise CalibrationError(f"{what}: '{twice}' is there twice")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -53,7 +54,8 @@ class Lineup:
         if missing:
             feeds = {n: np.concatenate([a, a[-1:].repeat(missing, 0)]) for n, a in feeds.items()}
         for entry in self.entries:
-            outputs = entry.runner.run(feeds)
+            with _naming(entry.name):
+                outputs = entry.runner.run(feeds)
             if missing:
                 outputs = {n: _cut(a, count + missing, count) for n, a in outputs.items()}
             yield outputs
@@ -74,14 +76,25 @@ def line_up(
     inputs: tuple[ModelInput, ...] = ()
     for name, model in given:
         loaded = _loaded(model)
-        own = model_inputs(loaded.proto)
+        with _naming(name):
+            own = model_inputs(loaded.proto)
         inputs = _common(inputs, own, name) if entries else own
-        runner = Runner(loaded.proto, device)
+        with _naming(name):
+            runner = Runner(loaded.proto, device)
         if entries:
             _same_names("outputs", name, runner.outputs, entries[0].runner.outputs)
         entries.append(Entry(name, footprint(loaded), runner))
     batch = fixed_batch(inputs)
     return Lineup(tuple(entries), tuple(_open_batch(i) for i in inputs), batch)
+
+
+@contextmanager
+def _naming(name: str) -> Iterator[None]:
+    """Errors that do not say which model they are about."""
+    try:
+        yield
+    except ModelError as error:
+        raise ModelError(f"model '{name}': {error}") from None
 
 
 def _named(

@@ -72,9 +72,9 @@ def holds_pattern(site: Site, pattern: str) -> bool:
 
 
 def magnitude_masks(sites: Sequence[Site], options: PruneOptions) -> dict[str, Mask]:
-    """Global magnitude or N:M masks by site name, all True for sites the options leave out."""
+    """Global magnitude or N:M masks by site name, what is not zero for sites left out."""
     chosen = prunable(sites, options)
-    masks = {s.name: np.ones(s.weight.value.shape, bool) for s in sites}
+    masks = {s.name: s.weight.value != 0 for s in sites}
     if options.pattern:
         kept, group = parse_pattern(options.pattern)
         for site in chosen:
@@ -90,12 +90,12 @@ def magnitude_masks(sites: Sequence[Site], options: PruneOptions) -> dict[str, M
 def choose(sites: Sequence[Site], options: RepairOptions) -> dict[str, Choice]:
     """A mask by site name, or with criterion ``obs`` what a mask may be, for ``selection.select``.
 
-    Sites the options leave out have a mask that is all True.
+    Sites the options leave out keep all that is not zero already.
     """
     if options.criterion == "magnitude":
         return dict(magnitude_masks(sites, options))
     chosen = prunable(sites, options)
-    choices: dict[str, Choice] = {s.name: np.ones(s.weight.value.shape, bool) for s in sites}
+    choices: dict[str, Choice] = {s.name: s.weight.value != 0 for s in sites}
     if options.pattern:
         kept, group = parse_pattern(options.pattern)
         return choices | {s.name: partial(pattern_mask, kept=kept, group=group) for s in chosen}

@@ -15,6 +15,7 @@ from asr_onnx.files import write_text
 from asr_onnx.thumbnails import thumbnails
 
 SUFFIXES = (".json", ".html")
+_NEEDED = {"versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites"}
 
 
 def check_reports(paths: Sequence[Path], target: Path, force: bool) -> None:
@@ -49,12 +50,15 @@ def write_reports(
 
 def read_report(path: Path) -> dict[str, Any]:
     """A JSON report read back; ``AsrError`` for what is none."""
+    content: object = None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AsrError(f"report '{path}' cannot be read: {error.strerror}") from None
     except ValueError:
-        content = None
+        pass
     if not isinstance(content, dict) or content.get("asr_onnx_report") != 1:
+        content = {}
+    if not content.keys() >= _NEEDED:
         raise AsrError(f"'{path}' is no JSON report of asr-onnx repair")
     return content
