@@ -3,7 +3,8 @@
 Minimise ``(W - W*) H (W - W*)'`` over masks of a given size.  Gradual brain-surgeon elimination
 needs an inverse per row and step; the alternating direction method of multipliers on the same
 objective (ALPS, Meng et al. 2024, arXiv 2406.07831) shares one factorisation among all rows, costs
-``O(K^3) + 4 K^2 R`` per step, and chose better masks in every case measured (docs/measurements.md).
+``O(K^3) + 4 K^2 R`` per step, and chose masks at least as good where measured
+(docs/measurements.md).
 """
 
 from __future__ import annotations
