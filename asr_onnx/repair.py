@@ -8,7 +8,7 @@ re-estimation of BatchNormalization would cancel any scale put in front of it; t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -112,6 +112,18 @@ def repair(
         held_out_images=calibration.num_held_out,
         answers=answers.collect(calibration, outputs, pruned, final),
     )
+
+
+def repair_all(
+    proto: onnx.ModelProto,
+    data: object,
+    cells: Sequence[RepairOptions],
+    *,
+    progress: Progress | None = None,
+) -> tuple[RepairResult, ...]:
+    """``repair`` under each of several options, on the same data; results in their order."""
+    calibration = as_calibration(data, model_inputs(proto))
+    return tuple(repair(proto, calibration, options, progress=progress) for options in cells)
 
 
 def solve(walk: Walk, step: Step, site: Site, choice: Choice, options: RepairOptions) -> Solution:
