@@ -53,8 +53,7 @@ def collect(
 
     The class output is the first that is (N, C) with C > 1 in all three models.
     """
-    batches = [b for b in calibration.batches if b.held_out] or calibration.batches
-    samples = [(i, calibration.samples.name(i)) for b in batches for i in b.samples]
+    samples = [(i, calibration.samples.name(i)) for b in calibration.checked for i in b.samples]
     three = (dense, pruned, repaired)
     output = next((n for n in dense if all(_classes(o, n, len(samples)) for o in three)), None)
     if output is None:

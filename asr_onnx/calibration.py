@@ -87,6 +87,11 @@ class Calibration:
         """Number of samples in the held-out batches."""
         return sum(len(b.samples) for b in self.batches if b.held_out)
 
+    @property
+    def checked(self) -> tuple[Batch, ...]:
+        """The batches results are checked on: the held-out ones, or all when none is held out."""
+        return tuple(b for b in self.batches if b.held_out) or self.batches
+
     def __len__(self) -> int:
         return len(self.batches)
 

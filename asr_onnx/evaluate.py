@@ -36,6 +36,11 @@ def stack(batches: Sequence[AnyArray]) -> AnyArray:
     return np.concatenate([a if alike else a.reshape(-1) for a in arrays])
 
 
+def stacked(batches: Sequence[Outputs]) -> dict[str, AnyArray]:
+    """Batches of a model's outputs, each put together along the first axis."""
+    return {name: stack([b[name] for b in batches]) for name in batches[0]}
+
+
 def compare_outputs(dense: Outputs, other: Outputs) -> dict[str, OutputMatch]:
     """Compare outputs of the same name, shape (N, ...)."""
     return {name: compare_output(dense[name], other[name]) for name in dense if name in other}

@@ -178,7 +178,7 @@ def _set_value(tensor: TensorProto, name: str, value: AnyArray) -> None:
 
 
 def _finite(name: str, value: AnyArray) -> None:
-    if not np.isfinite(value.astype(np.float64)).all():
+    if value.dtype.kind == "f" and not np.isfinite(value).all():
         raise ModelError(
             f"repaired tensor '{name}' does not fit into {value.dtype}: nothing is written"
         )

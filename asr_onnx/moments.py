@@ -2,18 +2,21 @@
 
 Where a channel's mean dwarfs its deviation, sums are taken around the first sample's mean, so that
 no digits are lost; inner products run in float32 over one spatial row at a time, and rows are
-added in float64.  Nothing but ``O(C)`` numbers survives a batch.
+added in float64.  Nothing but ``O(C)`` numbers survives a batch; batches are pooled afterwards.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 
+_SAMPLE = 128  # positions that show whether a channel's mean is large
 _BLOCK = 1 << 17  # elements centred at a time: two float32 blocks of it stay in a core's cache
 
 
@@ -65,61 +68,78 @@ def channel_rows(y: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
     return np.moveaxis(y, axis, 0).reshape(1, y.shape[axis], -1)
 
 
-def _pilot(y: NDArray[np.generic]) -> Array:
-    """What to subtract from every channel of ``y`` (N, C, L) before squaring: (C,).
+def _pilot(y: NDArray[np.generic]) -> NDArray[np.float32] | None:
+    """What to subtract from every channel of ``y`` (N, C, L) before squaring: (C, 1).
 
-    The mean where it is large against the deviation; zeros, which cost nothing, where no channel
-    would lose more than a few bits.
+    About the mean where it is large against the deviation, as a few positions show it; ``None``
+    where no channel would lose more than a few bits.
     """
-    mean = y.mean(axis=(0, 2), dtype=np.float64)
-    small = np.abs(mean) <= 8 * y.std(axis=(0, 2), dtype=np.float64)
-    return np.zeros_like(mean) if small.all() else mean
+    sample = y[0, :, :: max(1, y.shape[2] // _SAMPLE)]
+    mean = sample.mean(axis=1, dtype=np.float64)
+    if (np.abs(mean) <= 8 * sample.std(axis=1, dtype=np.float64)).all():
+        return None
+    return np.asarray(mean.astype(np.float32)[:, None])
 
 
-class PairedAccumulator:
-    """Running sums of a dense and a pruned output; ``update`` per batch, ``result`` at the end."""
+def paired_moments(
+    dense: NDArray[np.generic], pruned: NDArray[np.generic], axis: int = 1
+) -> PairedMoments:
+    """Moments of one batch; both arrays have the same shape, channels on ``axis``.
 
-    def __init__(self, axis: int = 1) -> None:
-        self._axis = axis
-        self._count = 0
-        self._pilot: tuple[Array, Array] | None = None
-
-    def update(self, dense: NDArray[np.generic], pruned: NDArray[np.generic]) -> None:
-        """Add one batch; both arrays have the same shape, channels on ``axis``.
-
-        Raises ``ValueError`` when the shapes differ.
-        """
-        if dense.shape != pruned.shape:
-            raise ValueError(f"dense {dense.shape} and pruned {pruned.shape} differ in shape")
-        d, p = channel_rows(dense, self._axis), channel_rows(pruned, self._axis)
-        if self._pilot is None:
-            self._pilot = (_pilot(d[:1]), _pilot(p[:1]))
-            self._sums = np.zeros((5, d.shape[1]))
-        shifts = [s.astype(np.float32)[:, None] if s.any() else None for s in self._pilot]
-        step = max(1, _BLOCK // max(1, d[0].size))
-        ones = np.ones(d.shape[2], np.float32)  # BLAS sums faster than a reduction
-        for start in range(0, len(d), step):
-            a, b = (
-                np.asarray(y[start : start + step], np.float32)
-                if s is None
-                else np.subtract(y[start : start + step], s, dtype=np.float32)
-                for y, s in zip((d, p), shifts, strict=True)
-            )
-            products = (a @ ones, b @ ones, np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b))
-            for total, rows in zip(self._sums, products, strict=True):
-                total += rows.sum(axis=0, dtype=np.float64)
-        self._count += d.shape[0] * d.shape[2]
-
-    def result(self) -> PairedMoments:
-        """The moments so far; raises ``ValueError`` before the first batch."""
-        if self._pilot is None:
-            raise ValueError("no batch was added")
-        n = self._count
-        # The pilot as it was subtracted: rounded to float32.
-        pilots = [s.astype(np.float32).astype(np.float64) for s in self._pilot]
-        a, b, aa, bb, ab = self._sums / n
-        return PairedMoments(
-            Moments(n, pilots[0] + a, np.maximum(aa - a * a, 0.0)),
-            Moments(n, pilots[1] + b, np.maximum(bb - b * b, 0.0)),
-            ab - a * b,
+    Raises ``ValueError`` when the shapes differ or there is no sample.
+    """
+    if dense.shape != pruned.shape:
+        raise ValueError(f"dense {dense.shape} and pruned {pruned.shape} differ in shape")
+    d, p = channel_rows(dense, axis), channel_rows(pruned, axis)
+    if not d.size:
+        raise ValueError("no samples to take moments of")
+    pilots = _pilot(d), _pilot(p)
+    sums = np.zeros((5, d.shape[1]))
+    step = max(1, _BLOCK // d[0].size)
+    ones = np.ones(d.shape[2], np.float32)  # BLAS sums faster than a reduction
+    for start in range(0, len(d), step):
+        a, b = (
+            np.asarray(y[start : start + step], np.float32)
+            if pilot is None
+            else np.subtract(y[start : start + step], pilot, dtype=np.float32)
+            for y, pilot in zip((d, p), pilots, strict=True)
         )
+        products = (a @ ones, b @ ones, np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b))
+        for total, rows in zip(sums, products, strict=True):
+            total += rows.sum(axis=0, dtype=np.float64)
+    count = d.shape[0] * d.shape[2]
+    a, b, aa, bb, ab = sums / count
+    shift_d, shift_p = (0.0 if s is None else s[:, 0].astype(np.float64) for s in pilots)
+    return PairedMoments(
+        Moments(count, shift_d + a, np.maximum(aa - a * a, 0.0)),
+        Moments(count, shift_p + b, np.maximum(bb - b * b, 0.0)),
+        ab - a * b,
+    )
+
+
+def pooled(parts: Iterable[PairedMoments]) -> PairedMoments:
+    """The moments of all samples, from those of disjoint parts of them.
+
+    Pairwise update of Chan, Golub and LeVeque (1983), "Algorithms for computing the sample
+    variance", eq. 2.1.  Raises ``ValueError`` when there is no part.
+    """
+    parts = list(parts)
+    if not parts:
+        raise ValueError("no moments to pool")
+    return reduce(_pool, parts)
+
+
+def _pool(a: PairedMoments, b: PairedMoments) -> PairedMoments:
+    count = a.dense.count + b.dense.count
+    share = b.dense.count / count
+    shifts = b.dense.mean - a.dense.mean, b.pruned.mean - a.pruned.mean
+    dense, pruned = (
+        Moments(count, x.mean + share * s, _mix(x.var, y.var, share) + share * (1 - share) * s * s)
+        for x, y, s in ((a.dense, b.dense, shifts[0]), (a.pruned, b.pruned, shifts[1]))
+    )
+    covariance = _mix(a.covariance, b.covariance, share)
+    return PairedMoments(dense, pruned, covariance + share * (1 - share) * shifts[0] * shifts[1])
+
+
+def _mix(a: Array, b: Array, share: float) -> Array:
+    return a + share * (b - a)

@@ -7,7 +7,7 @@ re-fit gains is measured on the held-out images; a site where scaling does bette
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -18,11 +18,11 @@ from asr_onnx.masks import Mask
 from asr_onnx.moments import Moments, PairedMoments
 from asr_onnx.options import RepairOptions
 from asr_onnx.patches import Patches, Rows, patches
+from asr_onnx.plan import Step
 from asr_onnx.reconstruct import bias, refit, restore_variance
-from asr_onnx.segments import Step
 from asr_onnx.selection import Project, select
 from asr_onnx.shrinkage import scale
-from asr_onnx.solve import Solution, bias_of, masked
+from asr_onnx.solve import Solution, bias_of
 from asr_onnx.targets import Frame, rectified
 from asr_onnx.types import AnyArray, Site
 from asr_onnx.walk import Walk
@@ -44,8 +44,7 @@ def solve_refit(
     ``choice`` is its mask, or what a mask may be (then it is selected here).  Without
     ``options.reconstruct`` the selected weights are scaled, not re-fitted.
     """
-    for _ in walk.repaired.run(step, hold_input=True):
-        pass  # the site's input is live now
+    walk.repaired.run(step, use=lambda batch, results: None, taps=[site.input])
     narrow = site.weight.value[0].size < _WORTH_THREADS
     with threadpool_limits(1 if narrow else None, user_api="blas"):
         return _solve(walk, site, choice, options)
@@ -61,10 +60,9 @@ def _solve(walk: Walk, site: Site, choice: Mask | Project, options: RepairOption
         mask = from_rows(site, rows_mask)
     else:
         mask, rows_mask = choice, np.asarray(to_rows(site, choice), bool)
-    pruned = masked(site, mask)
     scaled = _scaled(site, gram, np.where(rows_mask, old, 0.0), options)
     if not options.reconstruct:
-        return _solution(site, pruned, *scaled)
+        return _solution(site, mask, *scaled)
     head = site.op in ("Gemm", "MatMul") and bool(mask.all())
     share = {"share": HEAD_RIDGE} if head else {}
     rows = refit(gram, old, rows_mask, **share)
@@ -74,14 +72,14 @@ def _solve(walk: Walk, site: Site, choice: Mask | Project, options: RepairOption
     rows = restore_variance(rows, gram, 0.0 if head else POWER)
     fitted = (rows, bias(gram, rows) - bias_of(site), *scaled[2:])
     best = min((fitted, scaled), key=lambda s: data.error(s[0], s[1]))
-    return _solution(site, pruned, *best)
+    return _solution(site, mask, *best)
 
 
 def _solution(
-    site: Site, pruned: AnyArray, rows: Array, change: Array, gamma: Array, reliability: Array
+    site: Site, mask: Mask, rows: Array, change: Array, gamma: Array, reliability: Array
 ) -> Solution:
-    weight = from_rows(site, rows).astype(pruned.dtype)
-    return Solution(weight, change, pruned, gamma, reliability)
+    weight = from_rows(site, rows).astype(site.weight.value.dtype)
+    return Solution(weight, change, mask, gamma, reliability)
 
 
 def _scaled(
@@ -136,28 +134,20 @@ class _Data:
         """Squared error behind the site, its rectifier included, on the images checked on."""
         site, walk = self._site, self._walk
         weight = from_rows(site, rows).astype(site.weight.value.dtype)
-        total = 0.0
-        for batch, y in walk.repaired.trial(
-            site, weight, bias_of(site) + change, sorted(walk.checked_on)
-        ):
-            frame = self._frame(
-                batch, lambda a: np.moveaxis(a, site.axis, -1).reshape(-1, site.channels)
-            )
-            flat = (
-                np.moveaxis(a, site.axis, -1).reshape(-1, site.channels)
-                for a in (walk.dense[batch, site.output], y)
-            )
-            dense, repaired = flat
-            a, b = frame.dense_sum(dense), frame.repaired_sum(repaired)
+
+        def flat(y: AnyArray) -> AnyArray:
+            return np.moveaxis(y, site.axis, -1).reshape(-1, site.channels)
+
+        def squared(batch: int, results: Mapping[str, AnyArray]) -> float:
+            frame = self._frame(batch, flat)
+            a = frame.dense_sum(flat(walk.dense[batch, site.output]))
+            b = frame.repaired_sum(flat(results[site.output]))
             if site.rectified:
                 a, b = np.maximum(a, 0), np.maximum(b, 0)
-            total += float(np.square(a - b, dtype=np.float64).sum())
-        return total
+            return float(np.square(a - b, dtype=np.float64).sum())
 
-    def _all_rows(self, y: AnyArray) -> Rows:
-        """All positions of an output as (P, C)."""
-        rows = np.moveaxis(y, self._site.axis, -1).reshape(-1, self._site.channels)
-        return rows.astype(np.float32, copy=False)
+        offset = bias_of(site) + change
+        return sum(walk.repaired.trial(site, weight, offset, sorted(walk.checked_on), squared))
 
     def _parts(self, batches: Iterable[int]) -> Iterator[tuple[Patches, Frame, Rows]]:
         site, walk = self._site, self._walk

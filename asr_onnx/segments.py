@@ -1,110 +1,23 @@
-"""Cut a graph at its sites, so that one walk runs every node once.
-
-A *step* is a site with the not yet executed nodes its input needs; the last step has no site and
-leads to the graph's outputs.  Between steps only *live* tensors exist: computed, and still needed.
-"""
+"""Parts of a network as models of their own, with other weights where wanted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
-from numpy.typing import NDArray
-from onnx import numpy_helper
 
-from asr_onnx.layout import per_channel
+from asr_onnx.scaling import UNSCALED, Scale
 from asr_onnx.topology import Topology
 from asr_onnx.types import AnyArray, Feeds, Site
 
-UNSCALED = "//unscaled"  # behind the name of a fed tensor that the segment scales first
-_METADATA = ("Shape", "Size")
-
 
 @dataclass(frozen=True)
-class Step:
-    """Nodes to run, tensors read from and left to other steps, tensors not needed after."""
+class Segment:
+    """A model whose initializers in ``weights`` are not in the file: large ones are not copied."""
 
-    site: Site | None
-    nodes: tuple[int, ...]
-    feeds: tuple[str, ...]
-    keeps: tuple[str, ...]
-    drops: tuple[str, ...]
-
-
-def plan(topology: Topology, sites: Sequence[Site]) -> list[Step]:
-    """The steps from the graph's inputs to its outputs, one per site and one for the rest."""
-    done = set(topology.inputs)
-    outputs_of_sites = {s.output for s in sites}
-    groups: list[tuple[Site | None, list[int], set[str]]] = []
-    for site in [*sorted(sites, key=lambda s: s.index), None]:
-        nodes = topology.ancestors([site.input] if site else topology.outputs, done)
-        if site and site.shortcut:
-            early = topology.ancestors([site.input, site.shortcut], done)
-            if not outputs_of_sites & {t for i in early for t in topology.nodes[i].output}:
-                nodes = early  # the shortcut needs no unexecuted site: have it at hand
-        made = {t for i in nodes for t in topology.nodes[i].output if t}
-        # Reading a shape now is free; later it would keep a whole activation alive.
-        for index, node in enumerate(topology.nodes):
-            ready = node.op_type in _METADATA and index not in nodes and node.output[0] not in done
-            if ready and (node.input[0] in made or node.input[0] in done) and site:
-                nodes.append(index)
-                made.update(node.output)
-        nodes.sort()
-        done |= {t for t in made if not topology.is_constant(t)}
-        read = {t for i in nodes for t in topology.reads(i)}
-        if site:
-            read.add(site.input)
-            done.add(site.output)
-            made.add(site.output)
-        groups.append((site, nodes, read))
-    return _with_lifetimes(topology, groups)
-
-
-def _with_lifetimes(
-    topology: Topology, groups: list[tuple[Site | None, list[int], set[str]]]
-) -> list[Step]:
-    last_read: dict[str, int] = {}
-    for number, (_, _, read) in enumerate(groups):
-        last_read.update(dict.fromkeys(read, number))
-    last_read.update(dict.fromkeys(topology.outputs, len(groups)))
-    live = set(topology.inputs)
-    steps = []
-    for number, (site, nodes, read) in enumerate(groups):
-        made = {
-            t for i in nodes for t in topology.nodes[i].output if t and not topology.is_constant(t)
-        }
-        feeds = read & live - made
-        keeps = {t for t in made if site and last_read.get(t, -1) > number}
-        live |= keeps | ({site.input, site.output} if site else set())
-        drops = {t for t in live if last_read.get(t, -1) <= number}
-        live -= drops
-        steps.append(Step(site, tuple(nodes), *(tuple(sorted(s)) for s in (feeds, keeps, drops))))
-    return steps
-
-
-@dataclass(frozen=True)
-class Scale:
-    """``gamma * y + shift``, both (C,), along ``axis`` of a tensor."""
-
-    axis: int
-    gamma: NDArray[np.floating]
-    shift: NDArray[np.floating]
-
-    def __call__(self, y: AnyArray) -> AnyArray:
-        """The scaled array, of the same dtype."""
-        factor, offset = self.shaped(y)
-        scaled = y * factor
-        scaled += offset
-        return scaled.astype(y.dtype, copy=False)
-
-    def shaped(self, y: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """Factor and offset in float32, shaped to go with ``y``."""
-        factor, offset = (
-            per_channel(v, y.ndim, self.axis).astype(np.float32) for v in (self.gamma, self.shift)
-        )
-        return factor, offset
+    model: onnx.ModelProto
+    weights: Mapping[str, AnyArray]
 
 
 @dataclass(frozen=True)
@@ -120,46 +33,36 @@ class Network:
 
     def segment(
         self,
-        step: Step,
+        nodes: Iterable[int],
+        wanted: Iterable[str],
         feeds: Feeds,
         weights: Mapping[str, AnyArray] | None = None,
-        with_input: bool = False,
         scales: Mapping[str, Scale] | None = None,
-    ) -> onnx.ModelProto | None:
-        """The step's nodes as a model; with ``weights``, the site's constants, its site as well.
+    ) -> Segment | None:
+        """Some nodes as a model, with other constants where ``weights`` has them.
 
         ``feeds`` are live tensors: their types become the types of the inputs.  Outputs are the
-        step's ``keeps``, the site's output, and ``with_input`` the site's input if it is made here.
-        ``None`` when there is nothing to run.  Feeds in ``scales`` are scaled first; they go by
-        ``name + UNSCALED``.
+        tensors in ``wanted`` that the nodes make, or that are initializers; ``None`` when there are
+        none.  Feeds in ``scales`` are scaled first; they go by ``name + UNSCALED``.
         """
-        weights = weights or {}
-        nodes = [self.topology.nodes[i] for i in step.nodes]
-        nodes = [n for n in nodes if not weights.keys() & set(n.output)]
-        made = {t for n in nodes for t in n.output} | self.topology.initializers.keys()
-        outputs = list(step.keeps)
-        if step.site:
-            if with_input and step.site.input in made and step.site.input not in outputs:
-                outputs.append(step.site.input)
-            if weights:
-                nodes.append(self.topology.nodes[step.site.index])
-                outputs.append(step.site.output)
-        else:
-            outputs += [t for t in self.topology.outputs if t in made and t not in outputs]
+        indices = sorted(nodes)
+        inputs, weights = dict(feeds), dict(weights or {})
+        chosen = [self.topology.nodes[i] for i in indices]
+        chosen = [n for n in chosen if not weights.keys() & set(n.output)]
+        made = {t for n in chosen for t in n.output} | self.topology.initializers.keys()
+        outputs = [t for t in dict.fromkeys(wanted) if t in made]
         if not outputs:
             return None
-        reads = {t for i in step.nodes for t in self.topology.reads(i)} | set(outputs)
+        reads = {t for i in indices for t in self.topology.reads(i)} | set(outputs)
         names = sorted(reads & self.topology.initializers.keys() - weights.keys())
         stored = [self.topology.initializers[t] for t in names]
-        inputs, weights = dict(feeds), dict(weights)
         for name, scale in (scales or {}).items():
             inputs[name + UNSCALED] = y = inputs.pop(name)
-            scaling, constants = _scaling(name, y, scale)
-            nodes = scaling + nodes
+            chosen, constants = scale.put_before(chosen, name, y, outputs)
             weights |= constants
-        return self._model(nodes, inputs, outputs, stored, weights)
+        return self._model(chosen, inputs, outputs, stored, weights)
 
-    def site(self, site: Site, data: AnyArray, weight: AnyArray, bias: AnyArray) -> onnx.ModelProto:
+    def site(self, site: Site, data: AnyArray, weight: AnyArray, bias: AnyArray) -> Segment:
         """The site alone as a model, with another weight and a bias (C,)."""
         node = onnx.NodeProto()
         node.CopyFrom(self.topology.nodes[site.index])
@@ -180,42 +83,38 @@ class Network:
         outputs: Sequence[str],
         stored: Sequence[onnx.TensorProto],
         weights: Mapping[str, AnyArray],
-    ) -> onnx.ModelProto:
+    ) -> Segment:
         graph = onnx.helper.make_graph(
             nodes,
             "segment",
-            [_typed(name, array) for name, array in sorted(feeds.items())],
+            [_like(name, array) for name, array in sorted(feeds.items())],
             [onnx.ValueInfoProto(name=t) for t in outputs],
-            [*stored, *(numpy_helper.from_array(a, name) for name, a in weights.items())],
+            [*stored, *(_elsewhere(name, a) for name, a in weights.items())],
         )
+        return Segment(self._headed(graph), weights)
+
+    def _headed(self, graph: onnx.GraphProto) -> onnx.ModelProto:
+        """The graph as a model with this network's header."""
         model = onnx.ModelProto(ir_version=self.model.ir_version, graph=graph)
         model.opset_import.extend(self.model.opset_import)
         model.functions.extend(self.model.functions)
         return model
 
 
-def _scaling(
-    name: str, y: AnyArray, scale: Scale
-) -> tuple[list[onnx.NodeProto], dict[str, AnyArray]]:
-    """Nodes that make tensor ``name`` from what is fed, and their constants."""
-    raw = name + UNSCALED
-    gamma, shift = (v.astype(y.dtype) for v in (scale.gamma, scale.shift))
-    if scale.axis == 1 and y.ndim > 1:  # one pass instead of two
-        values = (gamma, shift, np.zeros_like(gamma), np.ones_like(gamma))
-        parts = ("scale", "shift", "mean", "var")
-        named = {f"{name}//{part}": value for part, value in zip(parts, values, strict=True)}
-        node = onnx.helper.make_node("BatchNormalization", [raw, *named], [name], epsilon=0.0)
-        return [node], named
-    factor, offset = (v.astype(y.dtype) for v in scale.shaped(y))
-    named = {f"{name}//factor": factor, f"{name}//offset": offset}
-    product = f"{name}//product"
-    return [
-        onnx.helper.make_node("Mul", [raw, f"{name}//factor"], [product]),
-        onnx.helper.make_node("Add", [product, f"{name}//offset"], [name]),
-    ], named
+def _like(name: str, array: AnyArray) -> onnx.ValueInfoProto:
+    """An input of the array's type and rank, of any size."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim)
 
 
-def _typed(name: str, array: AnyArray) -> onnx.ValueInfoProto:
-    return onnx.helper.make_tensor_value_info(
-        name, onnx.helper.np_dtype_to_tensor_dtype(array.dtype), [None] * array.ndim
+def _elsewhere(name: str, array: AnyArray) -> onnx.TensorProto:
+    """An initializer that says only what it is like."""
+    tensor = onnx.TensorProto(
+        name=name,
+        data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=onnx.TensorProto.EXTERNAL,
     )
+    for key, value in (("location", "memory"), ("offset", 0), ("length", array.nbytes)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor

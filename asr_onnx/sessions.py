@@ -79,7 +79,11 @@ def _share_memory() -> None:
 
 
 class Runner:
-    """One ONNX Runtime session; ``run`` maps input names to arrays and back."""
+    """One ONNX Runtime session; ``run`` maps input names to arrays and back.
+
+    ``weights`` are initializers the model says nothing of but their name and type.
+    With ``once`` it opens fast rather than runs fast.
+    """
 
     def __init__(
         self,
@@ -87,13 +91,27 @@ class Runner:
         device: Device,
         outputs: Sequence[str] | None = None,
         single_threaded: bool = False,
+        weights: Feeds | None = None,
+        once: bool = False,
     ) -> None:
         _share_memory()
         options = ort.SessionOptions()
         options.add_session_config_entry("session.use_env_allocators", "1")
+        # Patterns ask for blocks of ever other sizes, which the arena never gives back.
+        options.enable_mem_pattern = False
+        # Weights come and go with the session; in the arena they would stay.
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         options.log_severity_level = 4  # failures arrive as exceptions
         if single_threaded:
             options.intra_op_num_threads = 1
+        if once:
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            options.add_session_config_entry("session.disable_prepacking", "1")
+        # The session reads them in place, so they have to live as long.
+        self._weights = {n: np.ascontiguousarray(a) for n, a in (weights or {}).items()}
+        if self._weights:
+            values = [ort.OrtValue.ortvalue_from_numpy(a) for a in self._weights.values()]
+            options.add_external_initializers(list(self._weights), values)
         providers: list[str | tuple[str, dict[str, str]]] = [_CPU]
         if device.provider != _CPU:
             providers.insert(0, (device.provider, {"device_id": str(device.device)}))

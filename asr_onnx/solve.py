@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from asr_onnx.errors import CalibrationError
 from asr_onnx.layout import from_rows, to_rows
 from asr_onnx.masks import Mask
-from asr_onnx.moments import PairedAccumulator, PairedMoments
+from asr_onnx.moments import PairedMoments, pooled
 from asr_onnx.options import RepairOptions
-from asr_onnx.segments import Step
+from asr_onnx.plan import Step
 from asr_onnx.shrinkage import scale
 from asr_onnx.types import AnyArray, Site
 from asr_onnx.walk import Walk
@@ -22,8 +22,8 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Solution:
-    """``weight`` in the site's shape and dtype, ``bias_change`` (C,) to add to its bias, ``pruned``
-    the weight that is merely masked, ``gamma`` and ``reliability`` (C,) for the report.
+    """``weight`` in the site's shape and dtype, ``bias_change`` (C,) to add to its bias, ``mask``
+    of what survives, ``gamma`` and ``reliability`` (C,) for the report.
 
     ``shift`` (C,): the repaired output is ``gamma * y + shift`` of the pruned output ``y`` that is
     live in the repaired stream, and ``checked`` the moments of dense and pruned output on the
@@ -32,7 +32,7 @@ class Solution:
 
     weight: AnyArray
     bias_change: Array
-    pruned: AnyArray
+    mask: Mask
     gamma: Array
     reliability: Array
     shift: Array | None = None
@@ -45,12 +45,8 @@ def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairO
     Leaves the pruned output live in the repaired stream.
     """
     pruned = masked(site, mask)
-    sums, checked = PairedAccumulator(site.axis), PairedAccumulator(site.axis)
-    for batch, results in walk.repaired.run(step, site, pruned):
-        for wanted, into in ((walk.solved_on, sums), (walk.checked_on, checked)):
-            if batch in wanted:
-                into.update(walk.dense[batch, site.output], results[site.output])
-    moments = sums.result()
+    parts = walk.repaired.run(step, [(site, pruned)], use=walk.against_dense(site))
+    moments = pooled(m for batch, m in parts if batch in walk.solved_on)
     if not np.isfinite(moments.dense.var).all() or not np.isfinite(moments.pruned.var).all():
         raise CalibrationError(
             f"the output of '{site.label}' is not finite on the calibration data: check the "
@@ -64,7 +60,9 @@ def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairO
     change = shift + (found.gamma - 1) * bias_of(site)
     rows = to_rows(site, pruned)
     weight = from_rows(site, rows * found.gamma.reshape(*rows.shape[:2], 1)).astype(pruned.dtype)
-    return Solution(weight, change, pruned, found.gamma, found.reliability, shift, checked.result())
+    return Solution(
+        weight, change, pruned, found.gamma, found.reliability, shift, walk.checked(parts)
+    )
 
 
 def masked(site: Site, mask: Mask) -> AnyArray:

@@ -44,7 +44,7 @@ class TensorStore:
     """
 
     def __init__(self, limit: int) -> None:
-        self._limit = limit
+        self.limit = limit
         self._arrays: dict[Hashable, AnyArray] = {}
         self._slots: dict[Hashable, _Slot] = {}
         self._gaps: dict[int, list[int]] = {}
@@ -76,7 +76,7 @@ class TensorStore:
         """Keep ``array`` under ``key``, replacing what was there."""
         with self._lock:
             self.drop(key)
-            if array.nbytes >= _SMALLEST_SPILL and self.in_memory + array.nbytes > self._limit:
+            if array.nbytes >= _SMALLEST_SPILL and self.in_memory + array.nbytes > self.limit:
                 self._spill(key, array)
             else:
                 self._arrays[key] = array

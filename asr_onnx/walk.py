@@ -1,189 +1,34 @@
-"""Streams: networks executed step by step over all batches, keeping only live tensors."""
+"""One dense stream and, for each of the repairs that share it, a repaired and a pruned one."""
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
 from asr_onnx.calibration import Calibration
 from asr_onnx.errors import ModelError
-from asr_onnx.evaluate import Outputs, stack
-from asr_onnx.segments import UNSCALED, Network, Scale, Step, plan
+from asr_onnx.evaluate import Outputs
+from asr_onnx.moments import PairedMoments, paired_moments, pooled
+from asr_onnx.plan import Stage, Step, plan, stages
+from asr_onnx.segments import Network
 from asr_onnx.sessions import Device, Runner
 from asr_onnx.store import TensorStore
-from asr_onnx.types import AnyArray, Feeds, Site
+from asr_onnx.stream import Stream, Use
+from asr_onnx.types import AnyArray, Site
 
-T = TypeVar("T")
-
-
-def _processors() -> int:
-    """Processors this process may use."""
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+# Bytes of live tensors up to which the dense stream runs ahead; more gains nothing.  It does not
+# depend on the memory limit, because where stages end shows in the last bits of the result.
+_AHEAD = 1 << 29
 
 
-class Stream:
-    """One network on its way through the steps, with the live tensors of every batch.
+class Course:
+    """What all repairs of a model share: the plan, the data, and the dense stream.
 
-    ``name`` separates its tensors from other streams' in the shared ``store``.
-    """
-
-    def __init__(self, name: str, network: Network, store: TensorStore, device: Device) -> None:
-        self._name = name
-        self._network = network
-        self._store = store
-        self._device = device
-        self._workers = 1 if device.provider != Device().provider else _processors()
-        self._scales: dict[str, Scale] = {}
-        self.batches: list[int] = []
-
-    def begin(self, batch: int, feeds: Feeds) -> None:
-        """Put a batch of the network's inputs at the start."""
-        self.batches.append(batch)
-        for tensor in self._network.topology.inputs:
-            self.put(batch, tensor, feeds[tensor])
-
-    def __getitem__(self, key: tuple[int, str]) -> AnyArray:
-        """Live tensor by (batch, name)."""
-        value = self._store[(self._name, *key)]
-        scale = self._scales.get(key[1])
-        return scale(value) if scale else value
-
-    def put(self, batch: int, tensor: str, value: AnyArray) -> None:
-        """Make a tensor live; raises ``ModelError`` for what is none."""
-        if not isinstance(value, np.ndarray):
-            raise ModelError(
-                f"'{tensor}' is a sequence that lives on beyond a convolution: only tensors may"
-            )
-        self._store.put((self._name, batch, tensor), value)
-
-    def get(self, batch: int, tensor: str) -> AnyArray | None:
-        """A live tensor, or ``None`` when it is not there (yet, or any more)."""
-        return self[batch, tensor] if (self._name, batch, tensor) in self._store else None
-
-    def run(
-        self,
-        step: Step,
-        site: Site | None = None,
-        weight: AnyArray | None = None,
-        hold_input: bool = False,
-        only: Container[int] | None = None,
-    ) -> Iterator[tuple[int, dict[str, AnyArray]]]:
-        """Run the step's segment on every batch, and its ``site`` under ``weight`` if given.
-
-        Live tensors are stored, and the site's output; with ``hold_input`` its input as well.
-        Yields each batch (those in ``only``) and the results of the run.
-        """
-        weights = None
-        if site and weight is not None:
-            weights = {site.weight.name: weight}
-            if site.bias:
-                weights[site.bias.name] = site.bias.value
-        batches = [b for b in self.batches if only is None or b in only]
-        if not batches:
-            return
-        scales = {t: s for t, s in self._scales.items() if t in step.feeds}
-        first = {t: self._store[self._name, batches[0], t] for t in step.feeds}
-        model = self._network.segment(step, first, weights, hold_input, scales)
-        runner = self._runner(model, len(batches)) if model else None
-        held = {*step.keeps, *([site.output] if site else [])}
-        if step.site and hold_input:
-            held.add(step.site.input)
-
-        def one(batch: int) -> tuple[int, dict[str, AnyArray]]:
-            results = runner.run(self._raw(step, batch)) if runner else {}
-            for tensor in results.keys() & held:
-                self.put(batch, tensor, results[tensor])
-            return batch, results
-
-        yield from self._each(one, batches)
-
-    def execute(
-        self, site: Site, weight: AnyArray, bias: NDArray[np.floating]
-    ) -> Iterator[tuple[int, AnyArray]]:
-        """Run the site alone under another weight and bias; its output becomes live."""
-        for batch, output in self.trial(site, weight, bias, self.batches):
-            self.put(batch, site.output, output)
-            yield batch, output
-
-    def rescale(self, site: Site, gamma: NDArray[np.floating], shift: NDArray[np.floating]) -> None:
-        """Let the site's live output ``y`` be ``gamma * y + shift``, both (C,), from now on.
-
-        What running the site anew with scaled weights would give.  Nothing is computed here: the
-        segments that read the output begin with the scaling.
-        """
-        self._scales[site.output] = Scale(site.axis, gamma, shift)
-
-    def trial(
-        self, site: Site, weight: AnyArray, bias: NDArray[np.floating], batches: Iterable[int]
-    ) -> Iterator[tuple[int, AnyArray]]:
-        """Run the site alone under another weight and bias, and leave no trace."""
-        batches = list(batches)
-        data = self[batches[0], site.input]
-        runner = self._runner(self._network.site(site, data, weight, bias), len(batches))
-
-        def one(batch: int) -> tuple[int, AnyArray]:
-            return batch, runner.run({site.input: self[batch, site.input]})[site.output]
-
-        yield from self._each(one, batches)
-
-    def _runner(self, model: onnx.ModelProto, batches: int) -> Runner:
-        """Batches side by side, a thread each, waste less than threads that share a batch."""
-        return Runner(model, self._device, single_threaded=self._workers > 1 and batches > 1)
-
-    def _each(self, work: Callable[[int], T], batches: Sequence[int]) -> Iterator[T]:
-        """``work`` on every batch, some at a time; results in order, few of them waiting."""
-        if self._workers < 2 or len(batches) < 2:
-            yield from map(work, batches)
-            return
-        with ThreadPoolExecutor(self._workers) as pool:
-            waiting: deque[Future[T]] = deque()
-            for batch in batches:
-                if len(waiting) > self._workers:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(work, batch))
-            while waiting:
-                yield waiting.popleft().result()
-
-    def node(self, site: Site) -> onnx.NodeProto:
-        """The site's node."""
-        return self._network.topology.nodes[site.index]
-
-    def _raw(self, step: Step, batch: int) -> dict[str, AnyArray]:
-        """What the step's segment is fed, not yet scaled."""
-        return {
-            t + UNSCALED * (t in self._scales): self._store[self._name, batch, t]
-            for t in step.feeds
-        }
-
-    def outputs(self, last: Step, only: Container[int]) -> Outputs:
-        """The graph's outputs over the batches in ``only``, from the last step."""
-        wanted, found = self._network.topology.outputs, []
-        for batch, results in self.run(last, only=only):
-            found.append([results[t] if t in results else self[batch, t] for t in wanted])
-        return {t: stack([row[i] for row in found]) for i, t in enumerate(wanted)}
-
-    def finish(self, step: Step) -> None:
-        """Forget what no later step reads."""
-        for batch in self.batches:
-            for tensor in step.drops:
-                self._store.drop((self._name, batch, tensor))
-        for tensor in step.drops:
-            self._scales.pop(tensor, None)
-
-
-class Walk:
-    """Three streams over one plan: dense, repaired so far, and merely pruned.
-
-    The first two run over all batches; the third, which only the report needs, over those the
-    results are ``checked_on``: the held-out ones, or all when none is held out.
+    Nothing the dense network computes depends on a repair, so it runs ahead, stage by stage.
+    ``sites`` are those of the ``pruned`` network, ``dense_sites`` the dense one's by their output.
+    Each of ``walks`` is one repair.  Without ``shortcuts`` no repair asks for them.
     """
 
     def __init__(
@@ -191,37 +36,94 @@ class Walk:
         dense: onnx.ModelProto,
         pruned: onnx.ModelProto,
         sites: Sequence[Site],
+        dense_sites: Mapping[str, Site],
         calibration: Calibration,
         device: Device,
         store: TensorStore,
+        repairs: int = 1,
+        shortcuts: bool = True,
     ) -> None:
         networks = Network.of(dense), Network.of(pruned)
-        self.steps = plan(networks[1].topology, sites)
+        steps = plan(networks[1].topology, sites)
+        sizes = _sizes(networks[0], steps, dense_sites.values(), calibration, device)
+        self.stages = stages(steps, sizes, _AHEAD, 1 + repairs)
+        self.last = steps[-1]
+        self.solved_on = {b.index for b in calibration.batches if not b.held_out}
+        self.checked_on = {b.index for b in calibration.checked}
         self.dense = Stream("dense", networks[0], store, device)
-        self.repaired = Stream("repaired", networks[1], store, device)
-        self.pruned = Stream("pruned", networks[1], store, device)
-        every = {b.index for b in calibration.batches}
-        held_out = {b.index for b in calibration.batches if b.held_out}
-        self.solved_on = every - held_out
-        self.checked_on = held_out or every
+        self._sites, self._shortcuts = dense_sites, shortcuts
+        self.walks = [
+            Walk(
+                self,
+                Stream(f"repaired {number}", networks[1], store, device),
+                Stream(f"pruned {number}", networks[1], store, device),
+            )
+            for number in range(repairs)
+        ]
         for batch in calibration.batches:
             feeds = calibration.feeds(batch)
             self.dense.begin(batch.index, feeds)
-            self.repaired.begin(batch.index, feeds)
-            if batch.index in self.checked_on:
-                self.pruned.begin(batch.index, feeds)
+            for walk in self.walks:
+                walk.repaired.begin(batch.index, feeds)
+                if batch.index in self.checked_on:
+                    walk.pruned.begin(batch.index, feeds)
 
-    def run_dense(self, step: Step, site: Site) -> None:
-        """Take the dense stream to the output of ``site``, the dense network's, on every batch."""
-        for _ in self.dense.run(step, site, site.weight.value):
-            pass
+    def run(self, stage: Stage) -> None:
+        """Take the dense stream through a stage.
 
-    def run_pruned(
-        self, step: Step, site: Site, weight: AnyArray
-    ) -> Iterator[tuple[int, AnyArray]]:
-        """Take the pruned stream to the site's output; yields each batch and its output."""
-        for batch, results in self.pruned.run(step, site, weight):
-            yield batch, results[site.output]
+        The outputs of its sites, and the shortcuts they are added to, are live until ``finish``.
+        """
+        weights = [(s, s.weight.value) for s in (self._sites[s.output] for s in stage.sites)]
+        live = {*stage.feeds}.union(*(s.keeps for s in stage.steps))
+        taps = [s.shortcut for s in stage.sites if s.shortcut in live] if self._shortcuts else []
+        self.dense.run(stage, weights, use=lambda batch, results: None, taps=taps)
+
+    def finish(self, stage: Stage) -> None:
+        """Forget what no later stage reads."""
+        self.dense.finish(stage)
+
+    def outputs(self) -> list[Outputs]:
+        """The dense network's outputs of each batch results are checked on."""
+        return self.dense.outputs(self.last, self.checked_on)
+
+
+class Walk:
+    """One repair on its way: the repaired stream, and the merely pruned one for the report.
+
+    The dense and the repaired stream run over all batches; the pruned one over those the
+    results are ``checked_on``: the held-out ones, or all when none is held out.
+    """
+
+    def __init__(self, course: Course, repaired: Stream, pruned: Stream) -> None:
+        self.repaired, self.pruned = repaired, pruned
+        self.dense = course.dense
+        self.solved_on, self.checked_on = course.solved_on, course.checked_on
+        self._last = course.last
+
+    def against_dense(self, site: Site) -> Use[tuple[int, PairedMoments]]:
+        """For a stream's run: moments of each batch's output of ``site`` with the dense one."""
+
+        def pair(batch: int, results: Mapping[str, AnyArray]) -> tuple[int, PairedMoments]:
+            dense = self.dense[batch, site.output]
+            return batch, paired_moments(dense, results[site.output], site.axis)
+
+        return pair
+
+    def checked(self, parts: Iterable[tuple[int, PairedMoments]]) -> PairedMoments:
+        """The moments over the batches that results are checked on."""
+        return pooled(m for batch, m in parts if batch in self.checked_on)
+
+    def run_pruned(self, stage: Stage, weights: Mapping[str, AnyArray]) -> dict[str, PairedMoments]:
+        """Take the pruned stream through a stage; moments by site name, dense and pruned."""
+        pairs = {s.name: self.against_dense(s) for s in stage.sites}
+
+        def use(batch: int, results: Mapping[str, AnyArray]) -> dict[str, PairedMoments]:
+            return {name: pair(batch, results)[1] for name, pair in pairs.items()}
+
+        chosen = [(s, weights[s.name]) for s in stage.sites]
+        found = self.pruned.run(stage, chosen, use=use, keep_outputs=False)
+        self.pruned.finish(stage)
+        return {name: pooled(batch[name] for batch in found) for name in pairs}
 
     def shortcuts(self, site: Site, batch: int) -> tuple[AnyArray, AnyArray] | None:
         """What the site's output is added to, in the dense and in the repaired stream.
@@ -236,15 +138,39 @@ class Walk:
             return None
         return wanted, have
 
-    def finish(self, step: Step) -> None:
-        """Forget what no later step reads."""
-        for stream in (self.dense, self.repaired, self.pruned):
-            stream.finish(step)
-
-    def outputs(self) -> tuple[Outputs, Outputs, Outputs]:
-        """Run the last step; the graph's outputs, dense, repaired and pruned, on ``checked_on``."""
-        dense, repaired, pruned = (
-            stream.outputs(self.steps[-1], self.checked_on)
-            for stream in (self.dense, self.repaired, self.pruned)
+    def outputs(self) -> tuple[list[Outputs], list[Outputs]]:
+        """The graph's outputs, repaired and pruned, of each batch results are checked on."""
+        repaired, pruned = (
+            stream.outputs(self._last, self.checked_on) for stream in (self.repaired, self.pruned)
         )
-        return dense, repaired, pruned
+        return repaired, pruned
+
+
+def _sizes(
+    network: Network,
+    steps: Sequence[Step],
+    sites: Iterable[Site],
+    calibration: Calibration,
+    device: Device,
+) -> dict[str, int]:
+    """Bytes, over all samples, of the tensors that steps keep and of the sites' outputs.
+
+    Measured on one sample; nothing is known of a network that does not take a single one.
+    """
+    batch = calibration.batches[0]
+    feeds, samples = calibration.feeds(batch), len(batch.samples)
+    if calibration.fixed_batch is None:
+        feeds, samples = {n: a[:1] for n, a in feeds.items()}, 1
+    wanted = {t for s in steps for t in (*s.keeps, *([s.site.output] if s.site else []))}
+    weights = {s.weight.name: s.weight.value for s in sites}
+    everything = range(len(network.topology.nodes))
+    segment = network.segment(everything, wanted, feeds, weights)
+    if segment is None:
+        return {}
+    try:
+        runner = Runner(segment.model, device, weights=segment.weights, once=True)
+        results = runner.run(feeds)
+    except ModelError:
+        return {}
+    total = sum(len(b.samples) for b in calibration.batches)
+    return {t: np.asarray(a).nbytes * total // samples for t, a in results.items()}

@@ -9,14 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_onnx.moments import Moments, PairedAccumulator, PairedMoments
+from asr_onnx.moments import Moments, PairedMoments, paired_moments, pooled
 
 
 def accumulate(batches, axis=1):
-    sums = PairedAccumulator(axis)
-    for dense, pruned in batches:
-        sums.update(dense, pruned)
-    return sums.result()
+    return pooled(paired_moments(dense, pruned, axis) for dense, pruned in batches)
 
 
 def two_pass(dense, pruned, axis=1):
@@ -129,9 +126,9 @@ def test_neither_input_is_written_to(rng):
 def test_what_cannot_be_paired_is_refused():
     ones = np.ones((2, 3, 4, 4), np.float32)
     with pytest.raises(ValueError, match="differ in shape"):
-        PairedAccumulator().update(ones, ones[:1])
-    with pytest.raises(ValueError, match="no batch"):
-        PairedAccumulator().result()
+        paired_moments(ones, ones[:1])
+    with pytest.raises(ValueError, match="no moments"):
+        pooled([])
     few, many = (Moments(n, np.zeros(3), np.ones(3)) for n in (4, 5))
     with pytest.raises(ValueError, match="same, positive number"):
         PairedMoments(few, many, np.zeros(3))

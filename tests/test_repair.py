@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 import numpy as np
 import pytest
 from models import (
@@ -19,9 +17,11 @@ from models import (
 )
 
 from asr_onnx import ModelError, PruneOptions, RepairOptions, as_calibration, prune, repair
+from asr_onnx import task as module
 from asr_onnx.calibration import model_inputs
+from asr_onnx.repair import repair_all
+from asr_onnx.walk import Course
 
-module = importlib.import_module("asr_onnx.repair")
 NETS = {"bare": bare_net, "norm": norm_net}
 
 
@@ -227,3 +227,46 @@ def test_a_model_that_does_not_do_what_the_walk_computed_is_not_returned(rng, mo
     monkeypatch.setattr(module, "fold", wrong)
     with pytest.raises(ModelError, match=r"output 'y' of the repaired model is off by"):
         repair(norm_net(rng), normal(rng, 16, 3, 8, 8), options())
+
+
+def test_repairs_side_by_side_are_those_made_one_by_one(rng):
+    model, x = norm_net(rng), normal(rng, 48, 3, 8, 8)
+    cells = [
+        options(0.3),
+        options(0.5, criterion="obs", reconstruct=True),
+        options(0.6, one_shot=True, keep_first=True, prior="median"),
+        options(0.7, criterion="obs", reconstruct=True),
+        options(0.5, bn_stats="cumulative", bn_batch_size=16),
+    ]
+    for cell, found in zip(cells, repair_all(model, x, cells), strict=True):
+        alone = repair(model, x, cell)
+        assert found.options == cell
+        assert found.model.SerializeToString() == alone.model.SerializeToString()
+        assert found.repaired_outputs == alone.repaired_outputs
+        assert found.pruned_outputs == alone.pruned_outputs
+        for a, b in zip(found.sites, alone.sites, strict=True):
+            assert (a.name, a.zeros, a.error_repaired) == (b.name, b.zeros, b.error_repaired)
+
+
+def test_the_dense_network_runs_once_for_all_repairs(rng, monkeypatch):
+    model, x = norm_net(rng), normal(rng, 32, 3, 8, 8)
+    ran = []
+    run = Course.run
+    monkeypatch.setattr(Course, "run", lambda self, stage: ran.append(stage) or run(self, stage))
+    repair_all(model, x, [options(0.3), options(0.5), options(0.7)])
+    assert len({id(s) for s in ran}) == len(ran)
+    assert sum(len(stage.sites) for stage in ran) == 2
+
+
+def test_a_network_that_takes_no_single_sample_is_repaired(rng):
+    """Its batch of four is written into a Reshape, though the input says N."""
+    weights = {"w": normal(rng, 6, 3, 3, 3), "v": normal(rng, 6, 6, 1, 1)}
+    weights["shape"] = np.array([4, 6, 6, 6])
+    model = build(
+        """net (float[N,3,8,8] x) => (float[N,6,6,6] y) {
+            a = Conv (x, w) b = Reshape (a, shape) y = Conv (b, v)
+        }""",
+        weights,
+    )
+    data = calibration(model, normal(rng, 16, 3, 8, 8), batch_size=4, holdout=0.25)
+    assert repair(model, data, options(0.5)).sparsity == pytest.approx(0.5, abs=0.01)

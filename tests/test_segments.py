@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import build, normal, run
+from models import build, normal, run, tap
 
-from asr_onnx.segments import Network, plan
+from asr_onnx.plan import plan, stages
+from asr_onnx.segments import Network
 from asr_onnx.sessions import Device, Runner
 from asr_onnx.sites import find_sites
 
@@ -99,6 +100,10 @@ def planned(model):
     return network, plan(network.topology, find_sites(model).sites)
 
 
+def ran_on(segment, feeds):
+    return Runner(segment.model, Device(), weights=segment.weights).run(feeds)
+
+
 def walk(network, steps, feeds):
     """All segments in sequence on one batch; the outputs, and how often each node ran."""
     live, ran, outputs = dict(feeds), Counter(), {}
@@ -109,8 +114,14 @@ def walk(network, steps, feeds):
         if step.site:
             ran[step.site.index] += 1
             weights = {step.site.weight.name: step.site.weight.value}
-        model = network.segment(step, fed, weights, with_input=True)
-        results = Runner(model, Device()).run(fed) if model else {}
+        nodes, wanted = {*step.nodes}, [*step.keeps]
+        if step.site:
+            nodes.add(step.site.index)
+            wanted += [step.site.output, step.site.input]
+        else:
+            wanted += network.topology.outputs
+        segment = network.segment(nodes, wanted, fed, weights)
+        results = ran_on(segment, fed) if segment else {}
         live |= {t: results[t] for t in step.keeps}
         if step.site:
             live[step.site.output] = results[step.site.output]
@@ -208,11 +219,11 @@ def test_without_residuals_one_activation_lives_at_a_time(rng):
 
 def test_a_segment_keeps_the_models_header(rng):
     model = model_of(*GRAPHS["chain"], rng)
-    network, steps = planned(model)
+    network = Network.of(model)
     feeds = feeds_of(model, rng)
-    segment = network.segment(steps[0], feeds, {"w0": normal(rng, 4, 4, 1, 1)})
-    assert segment.ir_version == model.ir_version
-    assert segment.opset_import == model.opset_import
+    segment = network.segment([0], ["a"], feeds, {"w0": normal(rng, 4, 4, 1, 1)})
+    assert segment.model.ir_version == model.ir_version
+    assert segment.model.opset_import == model.opset_import
 
 
 def test_the_site_alone_runs_under_another_weight_and_bias(rng):
@@ -220,6 +231,44 @@ def test_the_site_alone_runs_under_another_weight_and_bias(rng):
     (found,) = find_sites(model).sites
     x, weight, bias = normal(rng, 2, 4, 6, 6), normal(rng, 4, 4, 1, 1), rng.normal(size=4)
     alone = Network.of(model).site(found, x, weight, bias)
-    y = Runner(alone, Device()).run({"weight": x})[found.output]
+    y = ran_on(alone, {"weight": x})[found.output]
     wanted = np.einsum("oi,nihw->nohw", weight[:, :, 0, 0], x) + bias.reshape(-1, 1, 1)
     np.testing.assert_allclose(y, wanted, rtol=1e-5, atol=1e-5)
+
+
+def staged(steps, size, limit, streams=1):
+    sizes = dict.fromkeys([t for s in steps for t in (*s.keeps, s.site and s.site.output)], size)
+    return [len(s.steps) for s in stages(steps, sizes, limit, streams)]
+
+
+def test_a_stage_is_as_long_as_memory_allows(rng):
+    nodes = " ".join(f"c{i} = Conv (r{i}, w{i}) r{i + 1} = Relu (c{i})" for i in range(5))
+    _, steps = planned(model_of("r0", "r5", nodes, rng))
+    weight = 4 * steps[0].site.weight.value.nbytes  # as much as a stage counts for it
+    assert staged(steps, weight, 0) == [1] * 5
+    assert staged(steps, weight, 6 * weight) == [2, 2, 1]  # two outputs and weights, two streams
+    assert staged(steps, weight, 6 * weight, streams=2) == [1] * 5
+    assert staged(steps, weight, 1 << 40) == [5]
+    assert [len(s.steps) for s in stages(steps, {}, 1 << 40)] == [1] * 5, "sizes are not known"
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+@pytest.mark.parametrize("limit", [0, 3000, 1 << 40])
+def test_stages_do_what_their_steps_do(rng, name, limit):
+    model = model_of(*GRAPHS[name], rng)
+    network, steps = planned(model)
+    live = feeds_of(model, rng)
+    whole = run(tap(model, *(s.site.output for s in steps if s.site)), **live)
+    sizes = dict.fromkeys([t for n in network.topology.nodes for t in n.output], 1152)
+    parts = stages(steps, sizes, limit)
+    assert [s for part in parts for s in part.steps] == [s for s in steps if s.site]
+    for part in parts:
+        fed = {t: live[t] for t in part.feeds}
+        weights = {s.weight.name: s.weight.value for s in part.sites}
+        nodes = {*part.nodes, *(s.index for s in part.sites)}
+        outputs = [s.output for s in part.sites]
+        results = ran_on(network.segment(nodes, [*part.keeps, *outputs], fed, weights), fed)
+        for tensor in outputs:
+            np.testing.assert_allclose(results[tensor], whole[tensor], rtol=1e-5, atol=1e-4)
+        live |= {t: results[t] for t in part.keeps}
+        live = {t: a for t, a in live.items() if t not in part.drops}
