@@ -46,57 +46,66 @@ class GramSums:
     """Running sums of patches and targets; ``update`` per block, ``result`` at the end.
 
     ``inputs`` = X'X / N, centred, of the very same patches saves summing it again when only the
-    targets have changed.
+    targets have changed.  Sums that share a ``pilot`` can be added.
     """
 
-    def __init__(self, inputs: Array | None = None) -> None:
+    def __init__(self, inputs: Array | None = None, pilot: tuple[Rows, Rows] | None = None) -> None:
         self._inputs = inputs
         self._count = 0
-        self._pilot: tuple[Rows, Rows] | None = None
+        self.pilot = pilot
+        self._sums: dict[str, Array] = {}
 
     def update(self, columns: Rows, targets: Rows) -> None:
         """Add patches (G, P, K) with targets (P, C)."""
         groups, _, k = columns.shape
         y = targets.reshape(len(targets), groups, -1)
-        if self._pilot is None:
-            self._pilot = (columns.mean(axis=1, keepdims=True), y.mean(axis=0, keepdims=True))
+        if self.pilot is None:
+            self.pilot = (columns.mean(axis=1, keepdims=True), y.mean(axis=0, keepdims=True))
+        if not self._sums:
             r = y.shape[2]
-            self._x, self._y = np.zeros((groups, k)), np.zeros((groups, r))
-            self._yy, self._yx = np.zeros((groups, r)), np.zeros((groups, r, k))
-            self._xx = None if self._inputs is not None else np.zeros((groups, k, k))
+            shapes = {"x": (groups, k), "y": (groups, r), "yy": (groups, r), "yx": (groups, r, k)}
+            if self._inputs is None:
+                shapes["xx"] = (groups, k, k)
+            self._sums = {name: np.zeros(shape) for name, shape in shapes.items()}
         for start in range(0, len(y), _SLICE):
             rows = slice(start, start + _SLICE)
             for g in range(groups):
-                self._add(
-                    g, columns[g, rows] - self._pilot[0][g], y[rows, g] - self._pilot[1][0, g]
-                )
+                x = columns[g, rows] - self.pilot[0][g]
+                self._add(g, x, y[rows, g] - self.pilot[1][0, g])
         self._count += len(y)
 
     def _add(self, g: int, x: Rows, y: Rows) -> None:
         """A slice that fits a core's cache: float32 products, float64 sums."""
-        ones = np.ones(len(x), np.float32)
-        self._x[g] += ones @ x
-        self._y[g] += ones @ y
-        self._yy[g] += ones @ np.square(y)
-        self._yx[g] += y.T @ x
-        if self._xx is not None:
-            self._xx[g] += x.T @ x  # one operand: BLAS computes half and mirrors it
+        ones, sums = np.ones(len(x), np.float32), self._sums
+        sums["x"][g] += ones @ x
+        sums["y"][g] += ones @ y
+        sums["yy"][g] += ones @ np.square(y)
+        sums["yx"][g] += y.T @ x
+        if self._inputs is None:
+            sums["xx"][g] += x.T @ x  # one operand: BLAS computes half and mirrors it
+
+    def add(self, other: GramSums) -> None:
+        """Take in what another, around the same pilot, has summed."""
+        self._count += other._count
+        for name, total in other._sums.items():
+            self._sums[name] += total
 
     def result(self) -> Gram:
         """The moments so far; raises ``ValueError`` before the first block."""
-        if self._pilot is None:
+        if self.pilot is None:
             raise ValueError("no batch was added")
         n = self._count
-        x, y = self._x / n, self._y / n
+        sums = self._sums
+        x, y = sums["x"] / n, sums["y"] / n
         inputs = self._inputs
-        if self._xx is not None:
-            inputs = self._xx / n - x[:, :, None] * x[:, None, :]
-        assert inputs is not None
+        if inputs is None:
+            inputs = sums["xx"] / n
+            inputs -= x[:, :, None] * x[:, None, :]
         return Gram(
             count=n,
             inputs=inputs,
-            cross=self._yx / n - y[:, :, None] * x[:, None, :],
-            mean_x=self._pilot[0][:, 0].astype(np.float64) + x,
-            mean_y=self._pilot[1][0].astype(np.float64) + y,
-            var_y=np.maximum(self._yy / n - y * y, 0.0),
+            cross=sums["yx"] / n - y[:, :, None] * x[:, None, :],
+            mean_x=self.pilot[0][:, 0].astype(np.float64) + x,
+            mean_y=self.pilot[1][0].astype(np.float64) + y,
+            var_y=np.maximum(sums["yy"] / n - y * y, 0.0),
         )

@@ -10,9 +10,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from threadpoolctl import threadpool_limits
 
 from asr_onnx.gram import Array, Gram
 from asr_onnx.masks import Mask
+from asr_onnx.parallel import each
 
 RIDGE = 0.01  # share of the mean of H's diagonal
 
@@ -26,39 +28,55 @@ def ridge(gram: Gram, share: float = RIDGE) -> Array:
     return np.asarray(np.maximum(share * diagonal.mean(axis=1), 1e-12)[:, None, None])
 
 
-def refit(gram: Gram, old: Array, mask: Mask, share: float = RIDGE) -> Array:
+def refit(gram: Gram, old: Array, mask: Mask, share: float = RIDGE, workers: int = 1) -> Array:
     """The best rows (G, R, K) that are zero where ``mask`` is False, near ``old`` by the ridge.
 
-    Rows with few survivors are solved exactly, ``|S|^3 / 3`` operations each; when that would cost
-    more than conjugate gradients on all rows of a group at once, ``2 K^2 R`` operations a step,
-    those are used, to a relative residual of 1e-5.
+    Full rows share one factorisation.  Rows with few survivors are solved exactly, ``|S|^3 / 3``
+    operations each; when that would cost more than conjugate gradients on all rows of a group at
+    once, ``2 K^2 R`` operations a step, those are used, to a relative residual of 1e-5.
+    ``workers`` threads share the rows.
     """
     d = ridge(gram, share)
     right = gram.cross + d * old
     result = np.zeros_like(right)
     for g in range(len(right)):
-        h = gram.inputs[g] + d[g] * np.eye(gram.inputs.shape[1])
+        h = gram.inputs[g].copy()
+        np.fill_diagonal(h, np.diagonal(h) + d[g])
         survivors = mask[g].sum(axis=1, dtype=np.float64)
         exact = float((survivors**3).sum()) / 3
         solve = _exact if exact <= 2 * h.size * len(right[g]) * _CG_STEPS / 4 else _masked_cg
-        result[g] = solve(h, right[g], mask[g], np.where(mask[g], old[g], 0.0))
+        if mask[g].all():
+            solve = _whole
+        result[g] = solve(h, right[g], mask[g], np.where(mask[g], old[g], 0.0), workers)
     return result
 
 
-def _exact(h: Array, right: Array, mask: Mask, start: Array) -> Array:
-    result = np.zeros_like(right)
-    for i, row in enumerate(mask):
-        s = np.flatnonzero(row)
-        if not s.size:
-            continue
+def _whole(h: Array, right: Array, mask: Mask, start: Array, workers: int = 1) -> Array:
+    """All rows by one factorisation: none has lost a weight."""
+    try:
+        return np.asarray(cho_solve(cho_factor(h), right.T).T, np.float64)
+    except LinAlgError:  # not positive by rounding
+        return _masked_cg(h, right, mask, start)
+
+
+def _exact(h: Array, right: Array, mask: Mask, start: Array, workers: int = 1) -> Array:
+    """Row by row, each with the factorisation of its own part of ``h``."""
+
+    def solve(i: int) -> Array:
+        row: Array = np.zeros_like(right[i])
+        s = np.flatnonzero(mask[i])
         try:
-            result[i, s] = cho_solve(cho_factor(h[np.ix_(s, s)], lower=True), right[i, s])
+            factor = cho_factor(h[np.ix_(s, s)], overwrite_a=True, check_finite=False)
+            row[s] = cho_solve(factor, right[i, s], check_finite=False) if s.size else 0.0
         except LinAlgError:  # not positive by rounding: the old weights stay
-            result[i, s] = start[i, s]
-    return result
+            row[s] = start[i, s]
+        return row
+
+    with threadpool_limits(1, user_api="blas"):
+        return np.stack(list(each(solve, range(len(right)), workers)))
 
 
-def _masked_cg(h: Array, right: Array, mask: Mask, start: Array) -> Array:
+def _masked_cg(h: Array, right: Array, mask: Mask, start: Array, workers: int = 1) -> Array:
     """Jacobi-preconditioned conjugate gradients for all rows together, each in its own subspace."""
     inverse = 1.0 / np.diag(h)
     w = start.astype(np.float64)

@@ -7,7 +7,8 @@ re-fit gains is measured on the held-out images; a site where scaling does bette
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
@@ -17,9 +18,10 @@ from asr_onnx.layout import from_rows, to_rows
 from asr_onnx.masks import Mask
 from asr_onnx.moments import Moments, PairedMoments
 from asr_onnx.options import RepairOptions
+from asr_onnx.parallel import each, processors
 from asr_onnx.patches import Patches, Rows, patches
 from asr_onnx.plan import Step
-from asr_onnx.reconstruct import bias, refit, restore_variance
+from asr_onnx.reconstruct import RIDGE, bias, refit, restore_variance
 from asr_onnx.selection import Project, select
 from asr_onnx.shrinkage import scale
 from asr_onnx.solve import Solution, bias_of
@@ -32,6 +34,7 @@ POWER = 0.5  # of the variance correction
 HEAD_RIDGE = 0.1  # linear heads have few positions for many weights
 
 _WORTH_THREADS = 1024  # inputs per row from which BLAS threads gain more than they lose waiting
+_SUMS_PER_BATCH = 2048  # inputs per row up to which every batch can have its own sums
 _POSITIONS_PER_INPUT = 400  # positions used per entry of a row, at least _POSITIONS
 _POSITIONS = 1 << 17
 
@@ -45,13 +48,12 @@ def solve_refit(
     ``options.reconstruct`` the selected weights are scaled, not re-fitted.
     """
     walk.repaired.run(step, use=lambda batch, results: None, taps=[site.input])
-    narrow = site.weight.value[0].size < _WORTH_THREADS
-    with threadpool_limits(1 if narrow else None, user_api="blas"):
-        return _solve(walk, site, choice, options)
-
-
-def _solve(walk: Walk, site: Site, choice: Mask | Project, options: RepairOptions) -> Solution:
     data = _Data(walk, site)
+    with threadpool_limits(1 if data.narrow else processors(), user_api="blas"):
+        return _solve(data, site, choice, options)
+
+
+def _solve(data: _Data, site: Site, choice: Mask | Project, options: RepairOptions) -> Solution:
     old = np.asarray(to_rows(site, site.weight.value), np.float64)
     gram = data.gram()
     if callable(choice):
@@ -64,11 +66,17 @@ def _solve(walk: Walk, site: Site, choice: Mask | Project, options: RepairOption
     if not options.reconstruct:
         return _solution(site, mask, *scaled)
     head = site.op in ("Gemm", "MatMul") and bool(mask.all())
-    share = {"share": HEAD_RIDGE} if head else {}
-    rows = refit(gram, old, rows_mask, **share)
+    fit = partial(
+        refit,
+        old=old,
+        mask=rows_mask,
+        share=HEAD_RIDGE if head else RIDGE,
+        workers=data.workers,
+    )
+    rows = fit(gram)
     for _ in range(TURNS if site.rectified else 0):
         gram = data.cross(rows, bias(gram, rows), gram.inputs)
-        rows = refit(gram, old, rows_mask, **share)
+        rows = fit(gram)
     rows = restore_variance(rows, gram, 0.0 if head else POWER)
     fitted = (rows, bias(gram, rows) - bias_of(site), *scaled[2:])
     best = min((fitted, scaled), key=lambda s: data.error(s[0], s[1]))
@@ -111,23 +119,48 @@ class _Data:
         total = math.prod(y.shape) // site.channels * len(walk.solved_on)
         wanted = max(_POSITIONS, _POSITIONS_PER_INPUT * site.weight.value.size // site.channels)
         self._share = min(1.0, wanted / total)
+        inputs = site.weight.value.size // site.channels
+        self.narrow = inputs < _WORTH_THREADS
+        self._side_by_side = inputs < _SUMS_PER_BATCH
+        self.workers = walk.repaired.workers
 
     def gram(self) -> Gram:
         """Moments of the patches with the dense outputs, corrected for the shortcut."""
-        sums = GramSums()
-        for part, frame, dense in self._parts(self._walk.solved_on):
-            sums.update(part.columns, frame.output_for(frame.dense_sum(dense), dense))
-        return sums.result()
+        return self._summed(lambda part, frame, dense: frame.dense_sum(dense))
 
     def cross(self, rows: Array, offset: Array, inputs: Array) -> Gram:
         """Moments with the rectified targets that follow from what ``rows`` give now."""
-        sums = GramSums(inputs)
         weights = rows.astype(np.float32).transpose(0, 2, 1)
-        for part, frame, dense in self._parts(self._walk.solved_on):
+        shift = offset.astype(np.float32)
+
+        def goal(part: Patches, frame: Frame, dense: Rows) -> Rows:
             fitted = np.moveaxis(part.columns @ weights, 0, 1).reshape(dense.shape)
-            fitted += offset.astype(np.float32)
-            goal = rectified(frame.dense_sum(dense), frame.repaired_sum(fitted))
-            sums.update(part.columns, frame.output_for(goal, dense))
+            fitted += shift
+            return rectified(frame.dense_sum(dense), frame.repaired_sum(fitted))
+
+        return self._summed(goal, inputs)
+
+    def _summed(
+        self, goal: Callable[[Patches, Frame, Rows], Rows], inputs: Array | None = None
+    ) -> Gram:
+        """Moments of the patches with the outputs that lead to the sums ``goal`` wants.
+
+        Batches side by side where their sums are small, else BLAS has all threads.
+        """
+
+        def add(sums: GramSums, batch: int) -> GramSums:
+            for part, frame, dense in self._parts(batch):
+                sums.update(part.columns, frame.output_for(goal(part, frame, dense), dense))
+            return sums
+
+        first, *others = sorted(self._walk.solved_on)
+        sums = add(GramSums(inputs), first)
+        if self.narrow:
+            for more in each(lambda b: add(GramSums(inputs, sums.pilot), b), others, self.workers):
+                sums.add(more)
+        else:
+            for batch in others:
+                add(sums, batch)
         return sums.result()
 
     def error(self, rows: Array, change: Array) -> float:
@@ -149,14 +182,13 @@ class _Data:
         offset = bias_of(site) + change
         return sum(walk.repaired.trial(site, weight, offset, sorted(walk.checked_on), squared))
 
-    def _parts(self, batches: Iterable[int]) -> Iterator[tuple[Patches, Frame, Rows]]:
+    def _parts(self, batch: int) -> Iterator[tuple[Patches, Frame, Rows]]:
         site, walk = self._site, self._walk
-        for batch in sorted(batches):
-            y = walk.dense[batch, site.output]
-            x = walk.repaired[batch, site.input]
-            node = walk.repaired.node(site)
-            for part in patches(site, node, x, y, self._share, seed=batch):
-                yield part, self._frame(batch, part.rows), part.rows(y)
+        y = walk.dense[batch, site.output]
+        x = walk.repaired[batch, site.input]
+        node = walk.repaired.node(site)
+        for part in patches(site, node, x, y, self._share, seed=batch):
+            yield part, self._frame(batch, part.rows), part.rows(y)
 
     def _frame(self, batch: int, rows: Callable[[AnyArray], Rows]) -> Frame:
         gain, offset = (v.astype(np.float32) for v in self._site.behind)

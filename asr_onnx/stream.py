@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections import deque
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Container, Iterable, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 
 from asr_onnx.errors import ModelError
 from asr_onnx.evaluate import Outputs
+from asr_onnx.parallel import each, processors
 from asr_onnx.plan import Part, Step
 from asr_onnx.scaling import UNSCALED, Scale
 from asr_onnx.segments import Network, Segment
@@ -21,16 +19,9 @@ from asr_onnx.sessions import Device, Runner
 from asr_onnx.store import TensorStore
 from asr_onnx.types import AnyArray, Feeds, Site
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 Use = Callable[[int, Mapping[str, AnyArray]], R]  # what to make of a batch's results
-
-
-def _processors() -> int:
-    """Processors this process may use."""
-    known = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
 class Stream:
@@ -44,7 +35,7 @@ class Stream:
         self._network = network
         self._store = store
         self._device = device
-        self._workers = 1 if device.provider != Device().provider else _processors()
+        self.workers = 1 if device.provider != Device().provider else processors()
         self._scales: dict[str, Scale] = {}
         self.batches: list[int] = []
 
@@ -117,7 +108,7 @@ class Stream:
                 self._store.drop((self._name, batch, tensor))
             return use(batch, results)
 
-        return list(self._each(one, batches))
+        return list(each(one, batches, self.workers))
 
     def execute(
         self, site: Site, weight: AnyArray, bias: NDArray[np.floating], use: Use[R]
@@ -152,27 +143,17 @@ class Stream:
         data = self[batches[0], site.input]
         runner = self._runner(self._network.site(site, data, weight, bias), len(batches))
         return list(
-            self._each(lambda b: use(b, runner.run({site.input: self[b, site.input]})), batches)
+            each(
+                lambda b: use(b, runner.run({site.input: self[b, site.input]})),
+                batches,
+                self.workers,
+            )
         )
 
     def _runner(self, segment: Segment, batches: int) -> Runner:
         """Batches side by side, a thread each, waste less than threads that share a batch."""
-        single = self._workers > 1 and batches > 1
+        single = self.workers > 1 and batches > 1
         return Runner(segment.model, self._device, single_threaded=single, weights=segment.weights)
-
-    def _each(self, work: Callable[[int], T], batches: Sequence[int]) -> Iterator[T]:
-        """``work`` on every batch, some at a time; results in order, few of them waiting."""
-        if self._workers < 2 or len(batches) < 2:
-            yield from map(work, batches)
-            return
-        with ThreadPoolExecutor(self._workers) as pool:
-            waiting: deque[Future[T]] = deque()
-            for batch in batches:
-                if len(waiting) > self._workers:
-                    yield waiting.popleft().result()
-                waiting.append(pool.submit(work, batch))
-            while waiting:
-                yield waiting.popleft().result()
 
     def node(self, site: Site) -> onnx.NodeProto:
         """The site's node."""

@@ -163,8 +163,17 @@ def test_the_cheaper_way_is_taken(rng, monkeypatch):
     mask = np.zeros(old.shape, bool)
     mask[0, :, :20] = True  # few survivors in the first group
     mask[1] = True
+    mask[1, :, 0] = False
     refit(moments(x, y), old, mask)
     assert taken == ["_exact", "_masked_cg"]
+
+
+def test_full_rows_share_a_factorisation(rng, monkeypatch):
+    x, old, y, _ = problem(rng, 2, 3, k=40, positions=900)
+    whole = np.ones(old.shape, bool)
+    wanted = refit(moments(x, y), old, whole)
+    monkeypatch.setattr(reconstruct, "_whole", reconstruct._exact)
+    np.testing.assert_allclose(refit(moments(x, y), old, whole), wanted, rtol=1e-9, atol=1e-12)
 
 
 def test_a_dead_input_keeps_the_old_weights(rng):
