@@ -20,6 +20,7 @@ from asr_onnx.preprocess import Preprocess
 from asr_onnx.pruning import prune
 from asr_onnx.repair import repair
 from asr_onnx.result import RepairResult, SiteReport
+from asr_onnx.sweep import sweep
 
 __all__ = [
     "AsrError",
@@ -44,4 +45,5 @@ __all__ = [
     "prune",
     "repair",
     "save",
+    "sweep",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +34,38 @@ def group(*options: Callable[[F], F]) -> Callable[[F], F]:
         return command
 
     return add
+
+
+def pick(kind: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that were given and are fields of the record ``kind``."""
+    names = {f.name for f in fields(kind)}
+    return {k: v for k, v in settings.items() if k in names and v is not None}
+
+
+def loader_options(folder: str) -> Callable[[F], F]:
+    """Data that are not images, instead of the option called ``folder``."""
+    return group(
+        click.option(
+            "--data-loader-script",
+            metavar="FILE.py[:FUNC]",
+            help=f"Instead of {folder}: a Python function that yields {{input name: array}}, as "
+            "Polygraphy's.  [default function: load_data]",
+        ),
+        click.option(
+            "--load-inputs",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help=f"Instead of {folder}: inputs saved by Polygraphy, JSON or a folder of it; "
+            "repeatable.",
+        ),
+        click.option(
+            "--input-shapes",
+            multiple=True,
+            metavar="NAME:DIMS",
+            help="Sizes for dimensions the model leaves open, x:1x3x224x224 or x:[1,3,224,224]; "
+            "the first sets the batch size; repeatable.",
+        ),
+    )
 
 
 solver_options = group(
@@ -86,12 +119,7 @@ solver_options = group(
     click.option("--bn-batch-size", type=int, help="[default: 128]"),
     click.option("--bn-batches", type=int, help="[default: 20]"),
 )
-prune_options = group(
-    click.option(
-        "--pattern",
-        metavar="N:M",
-        help="N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity.",
-    ),
+site_options = group(
     click.option(
         "--ops", type=WORDS, help=f"Operators to prune, of {','.join(OPS)}.  [default: Conv]"
     ),
@@ -105,6 +133,14 @@ prune_options = group(
         help="Divide weights by their output channel's norm before comparing them; auto: when "
         "BatchNormalization was folded at export.",
     ),
+)
+prune_options = group(
+    click.option(
+        "--pattern",
+        metavar="N:M",
+        help="N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity.",
+    ),
+    site_options,
 )
 output_options = group(
     click.option(
@@ -131,6 +167,34 @@ preprocess_options = group(
     click.option("--resize", type=SIZE, help="Shorter side, H,W, or none.  [default: to fit]"),
     click.option("--crop", type=SIZE, help="Centre crop: side, H,W, or none.  [default: to fit]"),
 )
+label_options = group(
+    click.option(
+        "--labels",
+        type=click.Path(path_type=Path),
+        help="CSV or JSON of file -> label (an index, or a name among --classes); or labels in the "
+        "order of the samples, .npy of indices or a JSON list.  [default: the class folders]",
+    ),
+    click.option(
+        "--classes",
+        type=click.Path(path_type=Path),
+        help="Names of the class folders in the order of their labels, one per line, or a JSON "
+        "list.",
+    ),
+)
+gate_options = group(
+    click.option(
+        "--min-agreement",
+        type=float,
+        help="Gate: fail when the arg-max is the dense model's less often than this share, e.g. "
+        "0.95, at any output.",
+    ),
+    click.option(
+        "--min-accuracy", type=float, help="Gate: fail below this top-1 accuracy, e.g. 0.9."
+    ),
+    click.option(
+        "--max-drop", type=float, help="Gate: fail when top-1 is lower by more, e.g. 0.01."
+    ),
+)
 data_options = group(
     click.option(
         "--calib",
@@ -138,25 +202,7 @@ data_options = group(
         help="Folder of images (class folders are fine), .npy, .npz, a folder of those, or ONNX "
         "test data (test_data_set_*).",
     ),
-    click.option(
-        "--data-loader-script",
-        metavar="FILE.py[:FUNC]",
-        help="Instead of --calib: a Python function that yields {input name: array}, as "
-        "Polygraphy's.  [default function: load_data]",
-    ),
-    click.option(
-        "--load-inputs",
-        multiple=True,
-        type=click.Path(path_type=Path),
-        help="Instead of --calib: inputs saved by Polygraphy, JSON or a folder of it; repeatable.",
-    ),
-    click.option(
-        "--input-shapes",
-        multiple=True,
-        metavar="NAME:DIMS",
-        help="Sizes for dimensions the model leaves open, x:1x3x224x224 or x:[1,3,224,224]; the "
-        "first sets the batch size; repeatable.",
-    ),
+    loader_options("--calib"),
     click.option("--num-samples", type=click.IntRange(1), default=512, show_default=True),
     click.option("--batch-size", type=click.IntRange(1), default=32, show_default=True),
     click.option("--seed", type=click.IntRange(0), default=0, show_default=True),

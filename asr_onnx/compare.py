@@ -13,7 +13,7 @@ from asr_onnx.calibration import Batch, Calibration, ImageSamples, as_calibratio
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluate import MatchAccumulator, OutputMatch
 from asr_onnx.footprint import Footprint
-from asr_onnx.gates import Gates, Measured, failures
+from asr_onnx.gates import Gates, Measured, failures, worst_agreement
 from asr_onnx.labels import Labels, find_labels
 from asr_onnx.latency import Latency, measure
 from asr_onnx.lineup import Lineup, ModelLike, line_up
@@ -29,8 +29,8 @@ Progress = Callable[[int, int, str], None]
 class ModelReport:
     """One model; what needs labels is ``None`` without, what compares is for the dense model.
 
-    ``outputs``: each output against the dense model's.  ``agreement``: share of samples with the
-    dense arg-max in the class output; without one the lowest over outputs that have an arg-max.
+    ``outputs``: each output against the dense model's.  ``agreement``: share with the dense
+    arg-max, of the output where it is lowest (see ``gates.worst_agreement``).
     ``top1``, ``topk``: accuracies.  ``against_dense`` and ``against_previous`` (``None`` for the
     first model, whose previous one is the dense one) test top-1 on the same samples.
     """
@@ -66,13 +66,12 @@ class Comparison:
     def failures(self, gates: Gates) -> list[str]:
         """One line for every gate that a model fails; see ``asr_onnx.gates``."""
         dense = self.dense.top1.share if self.dense.top1 else None
-        return [
-            line
-            for m in self.models
-            for line in failures(
-                gates, Measured(m.agreement, m.top1.share if m.top1 else None, dense), m.name
-            )
-        ]
+        lines = []
+        for m in self.models:
+            output, agreement = worst_agreement(m.outputs, self.samples)
+            accuracy = m.top1.share if m.top1 else None
+            lines += failures(gates, Measured(agreement, accuracy, dense, output), m.name)
+        return lines
 
 
 def compare(
@@ -83,6 +82,7 @@ def compare(
     *,
     classes: object = None,
     preprocess: Preprocess | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     num_samples: int | None = None,
     batch_size: int = 32,
     seed: int = 0,
@@ -94,8 +94,9 @@ def compare(
     """Run ``dense`` and ``models`` (files or protos; a mapping names them) on the same ``data``.
 
     ``data`` is what ``as_calibration`` takes, ``labels`` and ``classes`` what ``find_labels`` does:
-    by default the class folders of images are their labels, ``False`` is for no labels.  All
-    samples are used unless ``num_samples`` of them are drawn.  Outputs are compared batch by
+    by default the class folders of images are their labels, ``False`` is for no labels.
+    ``input_shapes`` by input name, batch axis first, settle dimensions that all models leave open.
+    All samples are used unless ``num_samples`` of them are drawn.  Outputs are compared batch by
     batch and not kept.  ``progress`` is called with (done, total, what) before each batch.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
@@ -104,7 +105,7 @@ def compare(
     if topk < 1:
         raise UsageError(f"top-{topk}: k is not positive")
     device = choose_device(providers)
-    lineup = line_up(dense, models, device)
+    lineup = line_up(dense, models, device, input_shapes)
     calibration = as_calibration(
         data.samples if isinstance(data, Calibration) else data,
         lineup.inputs,
@@ -212,7 +213,7 @@ class _Tally:
                     name=entry.name,
                     footprint=entry.footprint,
                     outputs=outputs,
-                    agreement=self._agreement(outputs),
+                    agreement=worst_agreement(outputs, self._calibration.num_solve)[1],
                     top1=None if own is None else accuracy(own),
                     topk=None if of_k is None else accuracy(of_k),
                     against_dense=paired_test(hits[0, 1], own)
@@ -225,11 +226,6 @@ class _Tally:
                 )
             )
         return reports
-
-    def _agreement(self, outputs: Mapping[str, OutputMatch]) -> float | None:
-        if self.class_output is not None and outputs:
-            return outputs[self.class_output].agreement
-        return min((m.agreement for m in outputs.values() if m.agreement is not None), default=None)
 
 
 def _has_classes(array: AnyArray, count: int) -> bool:

@@ -112,8 +112,8 @@ def cost_table(comparison: Comparison) -> Table:
         f, time = m.footprint, m.latency
         share = zero_share(f)
         row = [
-            _bytes(f.size),
-            _bytes(f.compressed),
+            bytes_text(f.size),
+            bytes_text(f.compressed),
             "–" if share is None else f"{share:.1%}",
             f"{f.dead}/{f.channels}" if f.channels else "–",
         ]
@@ -146,7 +146,8 @@ def _accuracy(accuracy: Accuracy | None) -> tuple[str, str]:
     return f"{accuracy.share:.1%}", f"{accuracy.low:.1%} … {accuracy.high:.1%}"
 
 
-def _bytes(count: int) -> str:
+def bytes_text(count: int) -> str:
+    """``996.0 KiB``"""
     for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if count >= size:
             return f"{count / size:.1f} {unit}"

@@ -1,14 +1,15 @@
-"""Calibration data as the command line names it: one of several sources, and what is done to it."""
+"""Data as the command line names it: one of several sources, and what is done to it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import onnx
 
+from asr_onnx.arrays import ArraySamples
 from asr_onnx.calibration import Calibration, ImageSamples, Samples, open_samples
 from asr_onnx.errors import UsageError
 from asr_onnx.input_shapes import parse_input_shapes, with_shapes
@@ -18,11 +19,7 @@ from asr_onnx.preprocess import Preprocess
 from asr_onnx.preprocess_files import combine, find_beside, load_preprocess
 from asr_onnx.samples import IMAGES
 
-_SOURCES = {
-    "calib": "--calib",
-    "data_loader_script": "--data-loader-script",
-    "load_inputs": "--load-inputs",
-}
+_LOADERS = ("data_loader_script", "load_inputs")
 _PREPROCESS = ("mean", "std", "scale", "color", "layout", "resize", "crop")
 _CALIBRATION = ("batch_size", "num_samples", "seed", "holdout")
 
@@ -37,13 +34,20 @@ class DataSource:
     note: str | None = None
 
 
-def source_problem(settings: Mapping[str, Any]) -> str | None:
-    """What to say unless just one source of data is given."""
-    given = [_SOURCES[n] for n in _given(settings)]
+def source_problem(settings: Mapping[str, Any], folder: str = "calib") -> str | None:
+    """What to say unless just one source of data is given; ``folder`` is the option for a path."""
+    names = (folder, *_LOADERS)
+    given = [_option(n) for n in names if settings[n]]
     if len(given) == 1:
         return None
-    known = ", ".join(_SOURCES.values())
-    return f"calibration data: give one of {known}, not {' and '.join(given) or 'nothing'}"
+    known = ", ".join(map(_option, names))
+    return f"data: give one of {known}, not {' and '.join(given) or 'nothing'}"
+
+
+def source_path(settings: Mapping[str, Any], folder: str = "calib") -> str:
+    """The path or paths given as the source of data, for reports."""
+    value = next(settings[n] for n in (folder, *_LOADERS) if settings[n])
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def open_data(proto: onnx.ModelProto, model: Path, settings: Mapping[str, Any]) -> DataSource:
@@ -54,35 +58,39 @@ def open_data(proto: onnx.ModelProto, model: Path, settings: Mapping[str, Any]) 
     """
     if problem := source_problem(settings):
         raise UsageError(problem)
-    source = _given(settings)[0]
     inputs = with_shapes(model_inputs(proto), parse_input_shapes(settings["input_shapes"]))
-    value = settings[source]
-    path = ", ".join(map(str, value)) if source == "load_inputs" else str(value)
-    preprocess, note = choose_preprocess(
-        model, settings, images=source == "calib" and holds_images(value)
-    )
+    path, note, how = settings["calib"], None, "arrays as they are"
     samples: Samples
-    if source == "calib":
-        samples = open_samples(value, inputs, preprocess)
+    if path:
+        preprocess, note = choose_preprocess(model, settings, images=holds_images(path))
+        samples = open_samples(path, inputs, preprocess)
     else:
-        if preprocess != Preprocess():
-            raise UsageError(f"{_SOURCES[source]} is fed as it is: leave out the preprocessing")
-        samples = _loaded(source, value, inputs, settings["num_samples"])
-    how = "arrays as they are"
+        samples = load_samples(settings, inputs, settings["num_samples"])
     if isinstance(samples, ImageSamples):
         how = samples.preprocess.describe()
     calibration = Calibration(samples, inputs, **{n: settings[n] for n in _CALIBRATION})
-    return DataSource(calibration, path, how, note)
+    return DataSource(calibration, source_path(settings), how, note)
 
 
-def _given(settings: Mapping[str, Any]) -> list[str]:
-    return [name for name in _SOURCES if settings[name]]
+def load_samples(
+    settings: Mapping[str, Any], inputs: Sequence[ModelInput], limit: int | None
+) -> ArraySamples:
+    """What the script or the saved inputs in ``settings`` give, fed as it is.
+
+    Of a script no more than needed for ``limit`` samples is read.  Raises ``UsageError`` for
+    preprocessing, and what ``from_script`` and ``from_json`` raise.
+    """
+    name = next(n for n in _LOADERS if settings[n])
+    if without_preprocess(settings) != settings:
+        raise UsageError(f"{_option(name)} is fed as it is: leave out the preprocessing")
+    if name == "data_loader_script":
+        return from_script(settings[name], inputs, limit)
+    return from_json(settings[name], inputs)
 
 
-def _loaded(kind: str, value: Any, inputs: tuple[ModelInput, ...], limit: int) -> Samples:
-    if kind == "data_loader_script":
-        return from_script(value, inputs, limit)
-    return from_json(value, inputs)
+def without_preprocess(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings without those that are about images."""
+    return {**settings, **dict.fromkeys(("preprocess", *_PREPROCESS))}
 
 
 def choose_preprocess(
@@ -103,3 +111,7 @@ def choose_preprocess(
 def holds_images(path: Path) -> bool:
     """Whether the path is a folder with images somewhere in it."""
     return path.is_dir() and any(p.suffix.lower() in IMAGES for p in path.rglob("*"))
+
+
+def _option(name: str) -> str:
+    return "--" + name.replace("_", "-")

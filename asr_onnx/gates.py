@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from asr_onnx.errors import UsageError
+from asr_onnx.evaluate import OutputMatch
 
 _ROUNDING = 1e-9  # 0.91 - 0.90 is a little more than 0.01
 
@@ -13,8 +15,9 @@ _ROUNDING = 1e-9  # 0.91 - 0.90 is a little more than 0.01
 class Gates:
     """Bounds, each a share in [0, 1] or ``None`` for no such gate.
 
-    ``min_agreement``: same arg-max as the dense model; ``min_accuracy``: top-1; ``max_drop``: the
-    dense model's top-1 minus this one's.  Raises ``UsageError`` for what is no share.
+    ``min_agreement``: same arg-max as the dense model (see ``worst_agreement``); ``min_accuracy``:
+    top-1; ``max_drop``: the dense model's top-1 minus this one's.
+    Raises ``UsageError`` for what is no share.
     """
 
     min_agreement: float | None = None
@@ -36,11 +39,32 @@ class Gates:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the gates look at, each a share; ``None`` where it could not be measured."""
+    """What the gates look at, each a share; ``None`` where it could not be measured.
+
+    ``output`` is the one ``agreement`` is of.
+    """
 
     agreement: float | None = None
     accuracy: float | None = None
     dense_accuracy: float | None = None
+    output: str | None = None
+
+
+def worst_agreement(
+    outputs: Mapping[str, OutputMatch], samples: int
+) -> tuple[str | None, float | None]:
+    """The output whose arg-max is the dense model's least often, and that share.
+
+    What counts are outputs with classes along axis 1 and all ``samples`` along the first axis: a
+    list of detections has neither.  A good output does not make up for a bad one.
+    """
+    shares = {
+        name: match.agreement
+        for name, match in outputs.items()
+        if match.agreement is not None and match.samples == samples
+    }
+    worst = min(shares, key=shares.__getitem__, default=None)
+    return worst, None if worst is None else shares[worst]
 
 
 def failures(gates: Gates, measured: Measured, name: str) -> list[str]:
@@ -51,8 +75,9 @@ def failures(gates: Gates, measured: Measured, name: str) -> list[str]:
     drop = None
     if measured.accuracy is not None and measured.dense_accuracy is not None:
         drop = measured.dense_accuracy - measured.accuracy
+    where = f" (output '{measured.output}')" if measured.output else ""
     checks = (
-        ("min_agreement", "agreement with the dense model", measured.agreement, 1),
+        ("min_agreement", f"agreement with the dense model{where}", measured.agreement, 1),
         ("min_accuracy", "accuracy", measured.accuracy, 1),
         ("max_drop", "drop of accuracy", drop, -1),
     )

@@ -1,4 +1,4 @@
-"""Labels of samples: from class folders, or from a file of file names and labels."""
+"""Labels of samples: from class folders, from a file of file names and labels, or in order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from asr_onnx.errors import CalibrationError, UsageError
 from asr_onnx.samples import ImageSamples, Samples
 
-_SAME = "give --classes, --labels or --no-labels"
+_SAME = "give --classes or --labels (compare: or --no-labels)"
+_IN_ORDER = "arrays have no file names, so give their labels in order, as .npy or a JSON list"
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,8 @@ def find_labels(source: object, samples: Samples, classes: object = None) -> Lab
     """Labels of all ``samples``, or ``None`` where there are none.
 
     ``source`` is ``None`` (the class folders, if the samples lie in such), ``False`` (no labels), a
-    CSV, JSON or .npy file, a mapping from sample name to label, or an array of N integers.
+    CSV, JSON or .npy file, a mapping from sample name to label, or N labels in the order of the
+    samples: an array of integers, or a list, which may hold names, too.
     ``classes`` are the names of the classes, in the order of their indices, or a file of them.
     Raises ``CalibrationError`` naming the sample or file, ``UsageError`` for another source.
     """
@@ -69,6 +71,9 @@ def find_labels(source: object, samples: Samples, classes: object = None) -> Lab
         read, what = source, "labels given"
     if isinstance(read, Mapping):
         return _named_labels(read, samples, names, what)
+    if isinstance(read, list):
+        labels = [_index(v, names, f"{what}: label {i}") for i, v in enumerate(read)]
+        read = np.array(labels, np.int64)
     values = np.asarray(read)
     if values.dtype.kind not in "iu":
         raise UsageError(f"{what} are {values.dtype}: give integers, or a mapping from file names")
@@ -159,7 +164,8 @@ def _named_labels(
         base = PurePosixPath(name).name
         key = name if name in by_path or bases[base] > 1 else base
         if key not in by_path:
-            raise CalibrationError(f"{what}: nothing for '{name}'")
+            cure = "" if isinstance(samples, ImageSamples) else f": {_IN_ORDER}"
+            raise CalibrationError(f"{what}: nothing for '{name}'{cure}")
         values[index] = _index(by_path[key], classes, f"{what}: label of '{name}'")
     return Labels(values, what)
 
@@ -179,7 +185,7 @@ def _index(label: Any, classes: Mapping[str, int] | None, what: str) -> int:
 
 
 def _read(path: Path, what: str) -> Any:
-    """A mapping from file name to label, or for .npy an array."""
+    """A mapping from file name to label; for .npy an array, or a list from JSON."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
         try:
@@ -189,8 +195,8 @@ def _read(path: Path, what: str) -> Any:
     text = _text(path, what)
     if suffix == ".json":
         read = _json(text, what)
-        if not isinstance(read, dict):
-            raise CalibrationError(f"{what} are no JSON object of file -> label")
+        if not isinstance(read, (dict, list)):
+            raise CalibrationError(f"{what} are no JSON object of file -> label, nor a list")
         return read
     lines = text.splitlines()
     rows = csv.reader(lines) if suffix == ".csv" else (line.rsplit(None, 1) for line in lines)

@@ -16,6 +16,7 @@ import onnx
 from asr_onnx import model as models
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.footprint import Footprint, footprint
+from asr_onnx.input_shapes import with_shapes
 from asr_onnx.inputs import ModelInput, fixed_batch, model_inputs
 from asr_onnx.sessions import Device, Runner
 from asr_onnx.types import AnyArray, Feeds
@@ -37,7 +38,7 @@ class Lineup:
     """The dense model first.
 
     ``inputs`` are what all models take, with an open batch axis; ``batch`` is the batch size one of
-    them insists on.
+    them, or a shape given for an input, insists on.
     """
 
     entries: tuple[Entry, ...]
@@ -62,12 +63,16 @@ class Lineup:
 
 
 def line_up(
-    dense: ModelLike, others: Iterable[ModelLike] | Mapping[str, ModelLike], device: Device
+    dense: ModelLike,
+    others: Iterable[ModelLike] | Mapping[str, ModelLike],
+    device: Device,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Lineup:
     """Open the models; a mapping gives their names, others are named after their files.
 
+    ``shapes`` settle what all models leave open, see ``with_shapes``.
     Raises ``ModelError`` when inputs or outputs differ from the dense model's in name, type or
-    shape, ``UsageError`` when there is nothing to compare.
+    shape, ``UsageError`` when there is nothing to compare or a shape does not go with the models.
     """
     given = _named(dense, others)
     if len(given) < 2:
@@ -84,6 +89,7 @@ def line_up(
         if entries:
             _same_names("outputs", name, runner.outputs, entries[0].runner.outputs)
         entries.append(Entry(name, footprint(loaded), runner))
+    inputs = with_shapes(inputs, shapes or {})
     batch = fixed_batch(inputs)
     return Lineup(tuple(entries), tuple(_open_batch(i) for i in inputs), batch)
 

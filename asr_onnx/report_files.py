@@ -7,25 +7,43 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr_onnx import html, report
 from asr_onnx import model as models
+from asr_onnx import repair_page, report
 from asr_onnx.calibration import Calibration
+from asr_onnx.comparison_page import comparison_page
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.files import write_text
+from asr_onnx.sweep_page import sweep_page
 from asr_onnx.thumbnails import thumbnails
 
 SUFFIXES = (".json", ".html")
-_NEEDED = {"versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites"}
+_NEEDED = {
+    "asr_onnx_report": {
+        "versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites",
+    },
+    "asr_onnx_comparison": {
+        "versions", "device", "preprocessing", "samples", "labels", "class_output", "topk",
+        "dense", "models", "gates", "failures",
+    },
+    "asr_onnx_sweep": {
+        "versions", "model", "data", "preprocessing", "device", "metric", "samples", "labels",
+        "dense", "cells",
+    },
+}  # fmt: skip
 
 
-def check_reports(paths: Sequence[Path], target: Path, force: bool) -> None:
-    """Refuse, before any work, what cannot be written or has no known format (``UsageError``)."""
-    taken = {target.resolve()}
+def check_reports(
+    paths: Sequence[Path], target: Path | None, force: bool, what: str = "the output"
+) -> None:
+    """Refuse, before any work, what cannot be written or has no known format (``UsageError``).
+
+    ``target`` is another file that is written, ``what`` names it in the message.
+    """
+    taken = {target.resolve(): what} if target else {}
     for path in paths:
         if path.resolve() in taken:
-            what = "the output" if path.resolve() == target.resolve() else "another report"
-            raise UsageError(f"--report '{path}' and {what} are one file")
-        taken.add(path.resolve())
+            raise UsageError(f"--report '{path}' and {taken[path.resolve()]} are one file")
+        taken[path.resolve()] = "another report"
         models.check_target(path, None, force)
         if path.suffix.lower() not in SUFFIXES:
             raise UsageError(f"--report '{path}': the name has to end in {' or '.join(SUFFIXES)}")
@@ -34,18 +52,24 @@ def check_reports(paths: Sequence[Path], target: Path, force: bool) -> None:
 def write_reports(
     paths: Sequence[Path], content: Mapping[str, Any], calibration: Calibration | None = None
 ) -> None:
-    """Write the dict of ``report.to_dict`` to each path; sample pictures come from the data.
+    """Write what a command's ``to_dict`` gives to each path; sample pictures come from the data.
 
     Raises ``AsrError`` naming the path that cannot be written.
     """
     for path in paths:
-        if path.suffix.lower() == ".json":
-            text = report.dumps(content)
-        else:
-            known = content.get("samples") or {}
-            wanted = [s["index"] for key in ("shown", "differing") for s in known.get(key, ())]
-            text = html.render(content, thumbnails(calibration, wanted) if calibration else {})
-        write_text(path, text)
+        json_wanted = path.suffix.lower() == ".json"
+        write_text(path, report.dumps(content) if json_wanted else page(content, calibration))
+
+
+def page(content: Mapping[str, Any], calibration: Calibration | None = None) -> str:
+    """The HTML page of a report, whichever command's it is."""
+    if "asr_onnx_comparison" in content:
+        return comparison_page(content)
+    if "asr_onnx_sweep" in content:
+        return sweep_page(content)
+    known = content.get("samples") or {}
+    wanted = [s["index"] for key in ("shown", "differing") for s in known.get(key, ())]
+    return repair_page.render(content, thumbnails(calibration, wanted) if calibration else {})
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -57,8 +81,8 @@ def read_report(path: Path) -> dict[str, Any]:
         raise AsrError(f"report '{path}' cannot be read: {error.strerror}") from None
     except ValueError:
         pass
-    if not isinstance(content, dict) or content.get("asr_onnx_report") != 1:
-        content = {}
-    if not content.keys() >= _NEEDED:
-        raise AsrError(f"'{path}' is no JSON report of asr-onnx repair")
-    return content
+    if isinstance(content, dict):
+        for kind, needed in _NEEDED.items():
+            if content.get(kind) == 1 and content.keys() >= needed:
+                return content
+    raise AsrError(f"'{path}' is no JSON report of asr-onnx repair, compare or sweep")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from html import escape
@@ -15,13 +16,14 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID = "#1b1f24", "#57606a", "#d8dee4"
 COLORS = {"dense": "#57606a", "pruned": "#c2410c", "repaired": "#0b62a8"}
-SIZE = (5.4, 3.3)  # inches; text stays readable when this is shrunk to a phone's width
+SIZE = (5.2, 3.4)  # inches; text stays readable when this is shrunk to a phone's width
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "asr-onnx",
     "font.family": "sans-serif",
-    "font.size": 10,
+    "font.size": 11,
+    "text.parse_math": False,  # names are no formulas
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
@@ -34,7 +36,7 @@ _STYLE: dict[Any, Any] = {
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "legend.frameon": False,
-    "legend.fontsize": 9,
+    "legend.fontsize": 10,
 }
 
 
@@ -49,17 +51,28 @@ class Chart:
     svg: str
 
 
-def draw(key: str, title: str, alt: str, caption: str, plot: Callable[[Axes], None]) -> Chart:
-    """Let ``plot`` fill one pair of axes; ``key`` makes the picture's ids unique in a page."""
+def draw(
+    key: str,
+    title: str,
+    alt: str,
+    caption: str,
+    plot: Callable[[Axes], None],
+    size: tuple[float, float] = SIZE,
+) -> Chart:
+    """Let ``plot`` fill one pair of axes; ``key`` makes the picture's ids unique in a page.
+
+    ``size`` is (width, height) in inches; other widths than the usual one change the text's size.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
     logging.getLogger("matplotlib").setLevel(logging.ERROR)  # it tells of its font cache
     buffer = io.StringIO()
-    with matplotlib.rc_context():
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser's font will have it
         matplotlib.rcdefaults()  # a user's own style is not for reports
         matplotlib.rcParams.update(_STYLE)
-        figure = Figure(figsize=SIZE, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         plot(figure.add_subplot())
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)

@@ -113,8 +113,7 @@ class Task:
             model = reestimate(model, calibration, options, device)
         batches = calibration.checked
         if options.bn_stats != "dense" or options.one_shot:
-            runner = Runner(model, device)
-            walked = [runner.run(calibration.feeds(b)) for b in batches]
+            walked = run_checked(model, calibration, device)
         else:
             last = Runner(model, device, once=True).run(calibration.feeds(batches[-1]))
             _self_check(walked[-1], last)
@@ -139,6 +138,12 @@ def solve(walk: Walk, step: Step, site: Site, choice: Choice, options: RepairOpt
     if isinstance(choice, np.ndarray) and not options.reconstruct:
         return solve_scale(walk, step, site, choice, options)
     return solve_refit(walk, step, site, choice, options)
+
+
+def run_checked(model: onnx.ModelProto, calibration: Calibration, device: Device) -> list[Outputs]:
+    """A model's outputs of each batch results are checked on."""
+    runner = Runner(model, device)
+    return [runner.run(calibration.feeds(b)) for b in calibration.checked]
 
 
 def _self_check(walked: Outputs, final: Outputs) -> None:

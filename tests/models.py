@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import numpy_helper
 
+from asr_onnx.inputs import model_inputs
 from asr_onnx.sessions import Device, Runner
 from asr_onnx.sites import find_sites
 from asr_onnx.types import Site
@@ -152,3 +153,70 @@ def norm_net(rng: np.random.Generator, dtype: str = "float32") -> onnx.ModelProt
         | norm_weights(rng, 8, "1", dtype)
         | norm_weights(rng, 8, "2", dtype),
     )
+
+
+def detector(rng: np.random.Generator) -> onnx.ModelProto:
+    """Boxes (N, 16, 4) and scores (N, 3, 16) from feature maps, and the detections (M, 3)."""
+    return build(
+        """detector (float[N,3,8,8] x) => (float[N,A,4] boxes, float[N,3,A] scores,
+                                           int64[M,3] found) {
+            c1 = Conv <pads = [1, 1, 1, 1]> (x, w1)
+            r1 = Relu (c1)
+            c2 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (r1, w2)
+            r2 = Relu (c2)
+            b = Conv (r2, wb)
+            flat = Reshape (b, shape_b)
+            boxes = Transpose <perm = [0, 2, 1]> (flat)
+            s = Conv (r2, ws)
+            logits = Reshape (s, shape_s)
+            scores = Sigmoid (logits)
+            found = NonMaxSuppression <center_point_box = 1> (boxes, scores, most, iou, least)
+        }""",
+        {
+            "w1": normal(rng, 8, 3, 3, 3),
+            "w2": normal(rng, 8, 8, 3, 3),
+            "wb": 0.1 * normal(rng, 4, 8, 1, 1),
+            "ws": 0.1 * normal(rng, 3, 8, 1, 1),
+            "shape_b": np.array([0, 4, -1], np.int64),
+            "shape_s": np.array([0, 3, -1], np.int64),
+            "most": np.array([5], np.int64),
+            "iou": np.array([0.5], np.float32),
+            "least": np.array([0.5], np.float32),
+        },
+    )
+
+
+def two_inputs(rng: np.random.Generator) -> onnx.ModelProto:
+    """A vector weighs the channels of an image's features; classes and maps come out."""
+    return build(
+        """two (float[N,3,8,8] image, float[N,6] gain) => (float[N,5] y, float[N,4,6,6] maps) {
+            c1 = Conv <pads = [1, 1, 1, 1]> (image, w1)
+            r1 = Relu (c1)
+            g = Reshape (gain, shape)
+            m = Mul (r1, g)
+            maps = Conv (m, w2)
+            r2 = Relu (maps)
+            p = GlobalAveragePool (r2)
+            f = Flatten (p)
+            y = Gemm <transB = 1> (f, fw)
+        }""",
+        {
+            "w1": normal(rng, 6, 3, 3, 3),
+            "w2": normal(rng, 4, 6, 3, 3),
+            "fw": normal(rng, 5, 4),
+            "shape": np.array([-1, 6, 1, 1], np.int64),
+        },
+    )
+
+
+def feeds_for(
+    model: onnx.ModelProto, rng: np.random.Generator, count: int = 40
+) -> dict[str, Array]:
+    """``count`` samples by input name, of mean 1."""
+    return {i.name: normal(rng, count, *i.shape[1:]) + 1 for i in model_inputs(model)}
+
+
+def batches(feeds: Mapping[str, Array], size: int = 10) -> list[dict[str, Array]]:
+    """The samples in batches, as loaders yield them."""
+    count = len(next(iter(feeds.values())))
+    return [{n: a[i : i + size] for n, a in feeds.items()} for i in range(0, count, size)]

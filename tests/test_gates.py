@@ -7,7 +7,8 @@ import math
 import pytest
 
 from asr_onnx import UsageError
-from asr_onnx.gates import Gates, Measured, failures
+from asr_onnx.evaluate import OutputMatch
+from asr_onnx.gates import Gates, Measured, failures, worst_agreement
 
 ALL = Gates(min_agreement=0.95, min_accuracy=0.9, max_drop=0.01)
 
@@ -56,3 +57,29 @@ def test_what_cannot_be_measured_fails(value):
 def test_a_bound_is_a_share(name, value):
     with pytest.raises(UsageError, match="--" + name.replace("_", "-")):
         Gates(**{name: value})
+
+
+def match(agreement, samples=10):
+    return OutputMatch(samples, agreement, 1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "outputs, wanted",
+    [
+        ({"y": match(0.9)}, ("y", 0.9)),
+        ({"y": match(0.9), "z": match(0.7), "a": match(1.0)}, ("z", 0.7)),
+        ({"embedding": match(None), "y": match(0.9)}, ("y", 0.9)),
+        ({"detections": match(0.1, samples=37), "y": match(0.9)}, ("y", 0.9)),
+        ({"embedding": match(None), "detections": match(0.1, samples=37)}, (None, None)),
+        ({}, (None, None)),
+    ],
+)
+def test_agreement_is_that_of_the_worst_output_with_classes(outputs, wanted):
+    assert worst_agreement(outputs, 10) == wanted
+
+
+def test_the_output_a_gate_fails_at_is_named():
+    (line,) = failures(ALL, Measured(0.5, 0.9, 0.9, output="mask"), "m")
+    assert line == (
+        "m: agreement with the dense model (output 'mask') 0.5000 is below --min-agreement 0.95"
+    )

@@ -44,13 +44,16 @@ def test_class_folders_are_labelled_by_their_integers(samples):
     assert "integer" in found.source
 
 
-@pytest.mark.parametrize("kind", ["csv", "header", "json", "names", "bases", "txt", "npy"])
+@pytest.mark.parametrize("kind", ["csv", "header", "json", "list", "names", "bases", "txt", "npy"])
 def test_every_way_of_writing_labels_says_the_same(samples, tmp_path, kind):
     path, classes = tmp_path / "labels.csv", None
     rows = [f"{n},{v}" for n, v in WANTED.items()]
     if kind == "json":
         path = tmp_path / "labels.json"
         path.write_text(json.dumps(WANTED))
+    elif kind == "list":
+        path, classes = tmp_path / "labels.json", [f"c{i}" for i in range(11)]
+        path.write_text(json.dumps([f"c{WANTED[samples.name(i)]}" for i in range(4)]))
     elif kind == "npy":
         path = tmp_path / "labels.npy"
         np.save(path, [WANTED[samples.name(i)] for i in range(4)])
@@ -132,7 +135,9 @@ def test_a_label_has_to_be_a_class(samples, classes, wrong):
         ("l.csv", "a.png,1,2\n", "line 1 has 3 columns"),
         ("l.csv", "a.png,1\na.png,2\n", "'a.png' has the labels '1' and '2'"),
         ("l.csv", "a.png,cat\nb.png,0\nc.png,2\nd.png,1", "'2_cat/a.png' is the name 'cat'"),
-        ("l.json", "[1, 2]", "no JSON object"),
+        ("l.json", "7", "no JSON object of file -> label, nor a list"),
+        ("l.json", "[1, 2]", r"have shape \[2\], but there are 4"),
+        ("l.json", '[1, 2, "cat", 0]', "label 2 is the name 'cat'"),
         ("l.json", "{", "no JSON"),
         ("l.json", '{"a.png": 1.5, "b.png": 0, "c.png": 0, "d.png": 0}', "is 1.5, neither"),
         ("l.npy", "nothing", "'l.npy' cannot be read"),

@@ -1,0 +1,71 @@
+"""The folder of a sweep: one small file per finished model, named by all that determines it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from asr_onnx.errors import AsrError, UsageError
+from asr_onnx.files import write_text
+
+_CELLS = "cells"
+_MARK = "README.txt"
+_ABOUT = """\
+Finished cells of `asr-onnx sweep`, one file each, named by a hash of the model, the data and the
+options.  A sweep that is started again takes from here what it needs and does only the rest.
+Files that are not needed any more do no harm; this folder may be deleted.
+"""
+
+
+class SweepFolder:
+    """Records by name in ``path``; nothing is written before ``create``.
+
+    Raises ``UsageError`` for a path that cannot be used, and without ``force`` for a folder with
+    anything in it but a sweep.
+    """
+
+    def __init__(self, path: Path, force: bool = False) -> None:
+        self.path = path
+        self._cells = path / _CELLS
+        if path.exists() and not path.is_dir():
+            raise UsageError(f"output '{path}' is no folder: name another")
+        above = path if path.is_dir() else path.parent
+        if not above.is_dir():
+            raise UsageError(f"folder '{above}' of the output does not exist")
+        if not os.access(above, os.W_OK):
+            raise UsageError(f"folder '{above}' cannot be written to")
+        if path.is_dir() and any(path.iterdir()) and not (force or self._is_sweep()):
+            raise UsageError(
+                f"folder '{path}' has other things than a sweep in it: give another -o, or --force"
+            )
+
+    def _is_sweep(self) -> bool:
+        return (self._cells / _MARK).is_file()
+
+    def create(self) -> None:
+        """Make the folder, if it is not there; raises ``AsrError`` naming it when that fails."""
+        try:
+            self._cells.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AsrError(f"folder '{self._cells}' cannot be made: {error.strerror}") from None
+        if not self._is_sweep():
+            write_text(self._cells / _MARK, _ABOUT)
+
+    def read(self, name: str) -> dict[str, Any] | None:
+        """The record called ``name``; ``None`` where there is none, or a file that is damaged."""
+        try:
+            content = json.loads((self._cells / f"{name}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        if not isinstance(content, dict) or content.get("name") != name:
+            return None
+        record = content.get("record")
+        return record if isinstance(record, dict) else None
+
+    def write(self, name: str, record: dict[str, Any]) -> None:
+        """Keep a record, whole or not at all; raises ``AsrError`` when it cannot be written."""
+        content = {"asr_onnx_cell": 1, "name": name, "record": record}
+        text = json.dumps(content, indent=1, allow_nan=False) + "\n"
+        write_text(self._cells / f"{name}.json", text)
