@@ -18,7 +18,7 @@ from asr_onnx.model import load, save
 from asr_onnx.options import PruneOptions, RepairOptions
 from asr_onnx.preprocess import Preprocess
 from asr_onnx.pruning import prune
-from asr_onnx.repair import repair
+from asr_onnx.repair import repair, repair_all
 from asr_onnx.result import RepairResult, SiteReport
 from asr_onnx.sweep import sweep
 
@@ -44,6 +44,7 @@ __all__ = [
     "load",
     "prune",
     "repair",
+    "repair_all",
     "save",
     "sweep",
 ]
