@@ -1,50 +1,71 @@
-"""Prune an exported ONNX CNN and repair its accuracy without training."""
+"""Prune an exported ONNX CNN and repair its accuracy without training.
+
+Names are loaded when they are used (PEP 562): importing the package loads no other package.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-from asr_onnx.calibration import Calibration, as_calibration
-from asr_onnx.compare import Comparison, compare
-from asr_onnx.errors import (
-    AsrError,
-    CalibrationError,
-    ModelError,
-    ProviderError,
-    QualityError,
-    UsageError,
-)
-from asr_onnx.gates import Gates
-from asr_onnx.inspection import Inspection, inspect
-from asr_onnx.model import load, save
-from asr_onnx.options import PruneOptions, RepairOptions
-from asr_onnx.preprocess import Preprocess
-from asr_onnx.pruning import prune
-from asr_onnx.repair import repair, repair_all
-from asr_onnx.result import RepairResult, SiteReport
-from asr_onnx.sweep import sweep
+if TYPE_CHECKING:
+    from asr_onnx.calibration import Calibration as Calibration
+    from asr_onnx.calibration import as_calibration as as_calibration
+    from asr_onnx.comparison import Comparison as Comparison
+    from asr_onnx.comparison import compare as compare
+    from asr_onnx.errors import AsrError as AsrError
+    from asr_onnx.errors import CalibrationError as CalibrationError
+    from asr_onnx.errors import ModelError as ModelError
+    from asr_onnx.errors import ProviderError as ProviderError
+    from asr_onnx.errors import QualityError as QualityError
+    from asr_onnx.errors import UsageError as UsageError
+    from asr_onnx.gates import Failure as Failure
+    from asr_onnx.gates import Gates as Gates
+    from asr_onnx.grid import sweep as sweep
+    from asr_onnx.inspection import Inspection as Inspection
+    from asr_onnx.inspection import inspect as inspect
+    from asr_onnx.model import load as load
+    from asr_onnx.model import save as save
+    from asr_onnx.options import PruneOptions as PruneOptions
+    from asr_onnx.options import RepairOptions as RepairOptions
+    from asr_onnx.options import recipe as recipe
+    from asr_onnx.pipeline import repair as repair
+    from asr_onnx.pipeline import repair_all as repair_all
+    from asr_onnx.preprocess import Preprocess as Preprocess
+    from asr_onnx.pruning import prune as prune
+    from asr_onnx.result import RepairResult as RepairResult
+    from asr_onnx.result import SiteReport as SiteReport
 
-__all__ = [
-    "AsrError",
-    "Calibration",
-    "CalibrationError",
-    "Comparison",
-    "Gates",
-    "Inspection",
-    "ModelError",
-    "Preprocess",
-    "ProviderError",
-    "PruneOptions",
-    "QualityError",
-    "RepairOptions",
-    "RepairResult",
-    "SiteReport",
-    "UsageError",
-    "as_calibration",
-    "compare",
-    "inspect",
-    "load",
-    "prune",
-    "repair",
-    "repair_all",
-    "save",
-    "sweep",
-]
+_MODULES = {
+    "calibration": ("Calibration", "as_calibration"),
+    "comparison": ("Comparison", "compare"),
+    "errors": (
+        "AsrError", "CalibrationError", "ModelError", "ProviderError", "QualityError", "UsageError",
+    ),
+    "gates": ("Failure", "Gates"),
+    "inspection": ("Inspection", "inspect"),
+    "model": ("load", "save"),
+    "options": ("PruneOptions", "RepairOptions", "recipe"),
+    "preprocess": ("Preprocess",),
+    "pruning": ("prune",),
+    "pipeline": ("repair", "repair_all"),
+    "result": ("RepairResult", "SiteReport"),
+    "grid": ("sweep",),
+}  # fmt: skip
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'asr_onnx' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"asr_onnx.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})

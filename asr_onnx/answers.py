@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from asr_onnx.calibration import Calibration
-from asr_onnx.evaluate import Outputs
+from asr_onnx.evaluate import Outputs, class_scores
 
 SHOWN = 12  # samples of each kind in a report
 _MODELS = ("dense", "pruned", "repaired")
@@ -51,23 +50,15 @@ def collect(
 ) -> Answers:
     """Answers to the held-out samples, or to all when none is held out, in the outputs' order.
 
-    The class output is the first that is (N, C) with C > 1 in all three models.
+    The class output is the first that gives each sample a class in all three models.
     """
     samples = [(i, calibration.samples.name(i)) for b in calibration.checked for i in b.samples]
     three = (dense, pruned, repaired)
-    output = next((n for n in dense if all(_classes(o, n, len(samples)) for o in three)), None)
-    if output is None:
-        return Answers(None, tuple(SampleAnswer(*s) for s in samples))
-    columns: Iterable[list[int]] = (o[output].argmax(axis=1).tolist() for o in three)
-    rows = zip(samples, *columns, strict=True)
-    return Answers(
-        output,
-        tuple(SampleAnswer(*s, **dict(zip(_MODELS, classes, strict=True))) for s, *classes in rows),
-    )
-
-
-def _classes(outputs: Outputs, name: str, samples: int) -> bool:
-    array = outputs.get(name)
-    if array is None or array.ndim != 2 or array.dtype.kind not in "fiu":
-        return False
-    return len(array) == samples and array.shape[1] > 1
+    for output in dense:
+        scores = [class_scores(o[output], len(samples)) for o in three if output in o]
+        columns = [s.argmax(axis=1).tolist() for s in scores if s is not None]
+        if len(columns) == len(three):
+            rows = (dict(zip(_MODELS, row, strict=True)) for row in zip(*columns, strict=True))
+            pairs = zip(samples, rows, strict=True)
+            return Answers(output, tuple(SampleAnswer(*s, **row) for s, row in pairs))
+    return Answers(None, tuple(SampleAnswer(*s) for s in samples))

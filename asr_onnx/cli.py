@@ -24,6 +24,8 @@ from asr_onnx.options import OPS, PruneOptions, one_of
 from asr_onnx.pruning import prune as prune_model
 from asr_onnx.report_files import check_reports, read_report, write_reports
 
+SUFFIX = ".pruned.onnx"
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="asr-onnx")
@@ -40,13 +42,13 @@ cli.add_command(sweep)
 @MODEL
 @click.option("--sparsity", type=float, help="Share of the weights to zero.  [default: 0.9]")
 @prune_options
-@output_options
+@output_options(SUFFIX)
 def prune(model: Path, output: Path | None, force: bool, quiet: bool, **settings: Any) -> None:
     """Zero the smallest weights of MODEL and repair nothing."""
     if settings["sparsity"] is not None and settings["pattern"]:
         raise click.UsageError("--pattern and --sparsity exclude each other")
     options = PruneOptions(**pick(PruneOptions, settings))
-    target = output or model.with_suffix(".pruned.onnx")
+    target = output or model.with_suffix(SUFFIX)
     models.check_target(target, model, force)
     loaded = models.load(model)
     pruned = prune_model(loaded.proto, options)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from asr_onnx import comparison_report, report
+from asr_onnx import comparison_report
 from asr_onnx import model as models
 from asr_onnx.cli_options import (
     PROVIDERS,
@@ -18,7 +18,7 @@ from asr_onnx.cli_options import (
     pick,
     preprocess_options,
 )
-from asr_onnx.compare import compare as compare_models
+from asr_onnx.comparison import compare as compare_models
 from asr_onnx.data_source import (
     choose_preprocess,
     holds_images,
@@ -32,6 +32,7 @@ from asr_onnx.gates import Gates
 from asr_onnx.input_shapes import parse_input_shapes, with_shapes
 from asr_onnx.inputs import model_inputs
 from asr_onnx.progress import reporting
+from asr_onnx.provenance import dumps, sha256
 from asr_onnx.report_files import check_reports, write_reports
 
 FILE = click.Path(path_type=Path)
@@ -137,15 +138,15 @@ def compare(
         content = comparison_report.to_dict(
             result,
             gates,
-            files=report.sha256([dense, *others]),
+            files=sha256(models.files(dense, *others)),
             data={"path": source_path(settings, "data"), "seed": settings["seed"]},
         )
         if to_stdout:
-            click.echo(report.dumps(content), nl=False)
+            click.echo(dumps(content), nl=False)
         elif json_path:
-            write_text(json_path, report.dumps(content))
+            write_text(json_path, dumps(content))
         write_reports(report_paths, content)
     if failed := result.failures(gates):
-        for line in failed:
-            click.echo(f"gate failed: {line}", err=True)
+        for failure in failed:
+            click.echo(f"gate failed: {failure}", err=True)
         raise QualityError(f"{len(failed)} quality gate{'s' * (len(failed) > 1)} failed")

@@ -11,9 +11,8 @@ import click
 
 from asr_onnx.allocation import ALLOCATIONS
 from asr_onnx.cli_types import NUMBERS, SIZE, WORDS
-from asr_onnx.options import BN_STATS, CRITERIA, OPS, ROW_SCALES
+from asr_onnx.options import BN_STATS, CRITERIA, OPS, RECIPES, ROW_SCALES, describe
 from asr_onnx.preprocess_files import FILE_NAME, PRESETS
-from asr_onnx.recipes import RECIPES, describe
 from asr_onnx.shrinkage import METHODS
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -128,10 +127,8 @@ site_options = group(
     click.option(
         "--row-scale",
         type=click.Choice(ROW_SCALES),
-        default="auto",
-        show_default=True,
         help="Divide weights by their output channel's norm before comparing them; auto: when "
-        "BatchNormalization was folded at export.",
+        "BatchNormalization was folded at export.  [default: auto]",
     ),
 )
 prune_options = group(
@@ -142,16 +139,22 @@ prune_options = group(
     ),
     site_options,
 )
-output_options = group(
-    click.option(
-        "-o",
-        "--output",
-        type=click.Path(path_type=Path),
-        help="File to write.  [default: MODEL with .sparse.onnx]",
-    ),
-    click.option("--force", is_flag=True, help="Overwrite files that exist."),
-    click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
-)
+
+
+def output_options(suffix: str) -> Callable[[F], F]:
+    """Where to write; by default next to the model, with ``suffix``."""
+    return group(
+        click.option(
+            "-o",
+            "--output",
+            type=click.Path(path_type=Path),
+            help=f"File to write.  [default: MODEL with {suffix}]",
+        ),
+        click.option("--force", is_flag=True, help="Overwrite files that exist."),
+        click.option("-q", "--quiet", is_flag=True, help="Print nothing but errors."),
+    )
+
+
 preprocess_options = group(
     click.option(
         "--preprocess",

@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import onnx
 from rich.console import Console
 
 from asr_onnx import comparison_report, report
 from asr_onnx import model as models
-from asr_onnx.acceptance import LabelledData, judge, told
+from asr_onnx.acceptance import judge, told
 from asr_onnx.cli_options import (
     MODEL,
     PROVIDERS,
@@ -24,28 +23,23 @@ from asr_onnx.cli_options import (
     solver_options,
 )
 from asr_onnx.cli_types import BYTES
-from asr_onnx.compare import Comparison
-from asr_onnx.data_source import (
-    choose_preprocess,
-    holds_images,
-    open_data,
-    source_problem,
-    without_preprocess,
-)
+from asr_onnx.comparison import Comparison
+from asr_onnx.data_source import for_calibration, open_data, source_problem
 from asr_onnx.errors import QualityError
 from asr_onnx.gates import Gates
-from asr_onnx.input_shapes import parse_input_shapes
-from asr_onnx.options import RepairOptions
+from asr_onnx.labelled import LabelledData
+from asr_onnx.options import MASK_OPTIONS, RepairOptions, stronger
 from asr_onnx.pairing import rename_like
+from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.progress import reporting
-from asr_onnx.recipes import options_for, stronger
-from asr_onnx.repair import repair as repair_model
+from asr_onnx.provenance import sha256
 from asr_onnx.report_files import check_reports, write_reports
 from asr_onnx.result import RepairResult
 from asr_onnx.sanity import check_preprocessing
 from asr_onnx.sessions import choose_device
 
 FILE = click.Path(path_type=Path)
+SUFFIX = ".sparse.onnx"
 
 
 @click.command()
@@ -86,7 +80,7 @@ FILE = click.Path(path_type=Path)
     type=FILE,
     help="Write a report: .html to be read, .json for machines; repeatable.",
 )
-@output_options
+@output_options(SUFFIX)
 def repair(
     model: Path,
     dense: Path | None,
@@ -107,8 +101,8 @@ def repair(
     """
     gates = Gates(**pick(Gates, settings))
     _check_usage(settings, gates, dense, sparsity)
-    options = options_for(sparsity=sparsity, **pick(RepairOptions, settings))
-    target = output or model.with_suffix(".sparse.onnx")
+    options = RepairOptions(sparsity=sparsity, **pick(RepairOptions, settings))
+    target = output or model.with_suffix(SUFFIX)
     rejected = target.with_suffix(".rejected.onnx") if keep_rejected else None
     models.check_target(target, model, force)
     if rejected:
@@ -117,14 +111,15 @@ def repair(
     out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
     loaded = models.load(model)
     reference = rename_like(models.load(dense).proto, loaded.proto) if dense else loaded.proto
-    data = open_data(loaded.proto, model, _for_calibration(settings))
+    data = open_data(loaded.proto, model, for_calibration(settings))
     calibration = data.calibration
     if gates.min_agreement is not None and not calibration.num_held_out:
         raise click.UsageError(
             "--min-agreement is about samples that are held out, and there are none: give a "
             "larger --holdout, or more samples"
         )
-    labelled = _labelled(model, reference, settings)
+    device = choose_device(options.providers)
+    labelled = LabelledData.of(reference, model, settings, device)
     if data.note:
         log.print(data.note, highlight=False, markup=False, soft_wrap=True)
     log.print(
@@ -132,7 +127,6 @@ def repair(
         f"{data.preprocessing}",
         highlight=False,
     )
-    device = choose_device(options.providers)
     warning = check_preprocessing(reference, calibration, device)
     if warning:
         log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
@@ -147,7 +141,7 @@ def repair(
     accuracy = None
     if labelled:
         with reporting(log, quiet) as progress:
-            accuracy = labelled.accuracy(result.model, target.name, progress)
+            accuracy = labelled.compare({target.name: result.model}, progress)
     judgement = judge(result, gates, target.name, accuracy, allow_worse=force)
     written = target if judgement.passed else rejected
     if written:
@@ -168,14 +162,14 @@ def repair(
                 "batch_size": settings["batch_size"],
                 "holdout": settings["holdout"],
             },
-            files=report.sha256(p for p in (model, dense, written) if p),
+            files=sha256(models.files(*(p for p in (model, dense, written) if p))),
         )
         write_reports(report_paths, content, calibration)
     _print_result(out, result, accuracy, written)
     if hint := stronger(options):
         out.print(hint, highlight=False)
-    for line in judgement.failed:
-        click.echo(f"gate failed: {line}", err=True)
+    for failure in judgement.failed:
+        click.echo(f"gate failed: {failure}", err=True)
     if not judgement.passed:
         raise QualityError(judgement.refusal(kept=written))
 
@@ -185,8 +179,10 @@ def _check_usage(
 ) -> None:
     if problem := source_problem(settings):
         raise click.UsageError(problem)
-    if dense and sparsity is not None:
-        raise click.UsageError("--dense takes the mask from MODEL: leave out --sparsity")
+    given = {**settings, "sparsity": sparsity}
+    if dense and (chosen := [n for n in MASK_OPTIONS if given[n] is not None]):
+        options = ", ".join("--" + n.replace("_", "-") for n in chosen)
+        raise click.UsageError(f"--dense takes the mask from MODEL: leave out {options}")
     if sparsity is not None and settings["pattern"]:
         raise click.UsageError("--pattern and --sparsity exclude each other")
     if settings["data"]:
@@ -196,30 +192,6 @@ def _check_usage(
     for name in ("labels", "classes"):
         if settings[name]:
             raise click.UsageError(f"--{name} is about labelled data: give --data, too")
-
-
-def _for_calibration(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings, without preprocessing that is meant for the images of --data alone."""
-    calib, data = settings["calib"], settings["data"]
-    for_data = data and holds_images(data) and not (calib and holds_images(calib))
-    return without_preprocess(settings) if for_data else settings
-
-
-def _labelled(path: Path, dense: onnx.ModelProto, settings: dict[str, Any]) -> LabelledData | None:
-    data = settings["data"]
-    if not data:
-        return None
-    images = holds_images(data)
-    return LabelledData(
-        dense,
-        data,
-        settings["labels"],
-        settings["classes"],
-        choose_preprocess(path, settings, images=True)[0] if images else None,
-        parse_input_shapes(settings["input_shapes"]),
-        settings["batch_size"],
-        settings["providers"],
-    )
 
 
 def _print_result(

@@ -20,11 +20,11 @@ from asr_onnx.cli_options import (
 from asr_onnx.cli_types import BYTES, NUMBERS, WORDS
 from asr_onnx.data_source import source_problem
 from asr_onnx.errors import AsrError
+from asr_onnx.grid import CELLS_PER_WALK, RECIPES, SPARSITIES, grid, run
+from asr_onnx.options import RECIPES as KNOWN
 from asr_onnx.options import RepairOptions
 from asr_onnx.progress import reporting
-from asr_onnx.recipes import RECIPES as KNOWN
 from asr_onnx.report_files import write_reports
-from asr_onnx.sweep import CELLS_PER_WALK, RECIPES, SPARSITIES, grid, run
 from asr_onnx.sweep_source import Source
 
 FILE = click.Path(path_type=Path)

@@ -26,7 +26,7 @@ def comparison_page(content: Content) -> str:
         content=content,
         verdict=verdict(content),
         tiles=tiles(content),
-        failures=[f"Gate failed: {line}." for line in content["failures"]],
+        failures=[f"Gate failed: {f['model']}: {f['reason']}." for f in content["failures"]],
         charts=charts(content),
         accuracies=accuracies(content) if content["labels"] else [],
         costs=costs(content),
@@ -45,7 +45,8 @@ def _passed(content: Content) -> str:
     if not gates:
         return ""
     names = [str(m["name"]) for m in content["models"]]
-    failed = [n for n in names if any(f.startswith(f"{n}: ") for f in content["failures"])]
+    blamed = {f["model"] for f in content["failures"]}
+    failed = [n for n in names if n in blamed]
     judged = failed or names
     verb = "fail" if failed else "pass"
     if len(judged) == 1:

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from rich.markup import escape
 from rich.table import Table
 
-from asr_onnx.compare import Comparison, ModelReport
+from asr_onnx.comparison import Comparison, ModelReport
 from asr_onnx.footprint import zero_share
 from asr_onnx.gates import Gates
-from asr_onnx.report import versions
+from asr_onnx.provenance import plain, versions
 from asr_onnx.statistics import Accuracy
 
 
 def to_dict(comparison: Comparison, gates: Gates, **provenance: object) -> dict[str, Any]:
     """The whole comparison as JSON can hold it, with ``provenance`` (files, data) as is."""
-    found: dict[str, Any] = _plain(
+    found: dict[str, Any] = plain(
         {
-            "asr_onnx_comparison": 1,
+            "asr_onnx_comparison": 2,
             "versions": versions(),
             **provenance,
             "device": comparison.device,
@@ -33,7 +32,7 @@ def to_dict(comparison: Comparison, gates: Gates, **provenance: object) -> dict[
             "dense": _model(comparison.dense),
             "models": [_model(m) for m in comparison.models],
             "gates": asdict(gates),
-            "failures": comparison.failures(gates),
+            "failures": [asdict(f) for f in comparison.failures(gates)],
         }
     )
     return found
@@ -51,15 +50,6 @@ def _model(report: ModelReport) -> dict[str, Any]:
             values[name]["significant"] = test.significant
     values["footprint"]["zero_share"] = zero_share(report.footprint)
     return values
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they become ``None``."""
-    if isinstance(value, Mapping):
-        return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def tables(comparison: Comparison) -> list[Table]:

@@ -8,6 +8,7 @@ reads them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -17,16 +18,8 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from asr_onnx.topology import Topology
+from asr_onnx.topology import RANDOM, Topology
 
-_RANDOM = (
-    "RandomNormal",
-    "RandomUniform",
-    "RandomNormalLike",
-    "RandomUniformLike",
-    "Bernoulli",
-    "Multinomial",
-)
 _SHAPE_ONLY = {"Shape": 0, "Size": 0, "CastLike": 1}  # op -> input whose values do not matter
 
 
@@ -58,6 +51,11 @@ class Constants:
         self._opsets = {o.domain: o.version for o in model.opset_import}
         self._model = model
         self._values: dict[str, NDArray[np.generic] | None] = {}
+        self._nodes: set[int] = set()  # those whose elements come from constants
+        for index, node in enumerate(topology.nodes):
+            random = node.op_type in RANDOM or topology.has_subgraph(index)
+            if not random and all(self._is_constant(t) for t in _element_inputs(node)):
+                self._nodes.add(index)
 
     @cached_property
     def _types(self) -> dict[str, int]:
@@ -118,44 +116,61 @@ class Constants:
             return None
         return order[:0] if np.array_equal(order, np.arange(order.size)) else order
 
-    def _evaluate(
-        self, name: str, given: dict[str, NDArray[np.generic]]
-    ) -> NDArray[np.generic] | None:
-        if name in given:
-            return given[name]
-        if not given and name in self._values:
-            return self._values[name]
+    def _is_constant(self, tensor: str) -> bool:
         top = self._topology
-        if name in top.initializers:
-            return numpy_helper.to_array(top.initializers[name])
-        index = top.producer.get(name)
-        if index is None:
-            return None
-        node = top.nodes[index]
-        if node.op_type in _RANDOM or top.has_subgraph(index):
-            return None
-        feeds: dict[str, NDArray[np.generic]] = {}
-        for position, source in enumerate(node.input):
-            if not source:
+        return tensor in top.initializers or top.producer.get(tensor, -1) in self._nodes
+
+    def _evaluate(
+        self, name: str, given: Mapping[str, NDArray[np.generic]]
+    ) -> NDArray[np.generic] | None:
+        """The value of ``name``, if other tensors had the values ``given``.
+
+        Nodes are run one after the other: chains may be longer than Python's stack.
+        """
+        if not self._is_constant(name):
+            return given.get(name)
+        top = self._topology
+        values: dict[str, NDArray[np.generic] | None] = dict(given)
+        todo, needed = [name], set()
+        while todo:
+            tensor = todo.pop()
+            if tensor in values:
                 continue
-            if node.op_type == "CastLike" and position == 1:
-                if source not in self._types:
-                    return None
-                feeds[source] = np.zeros(
-                    0, onnx.helper.tensor_dtype_to_np_dtype(self._types[source])
-                )
-                continue
-            value = self._evaluate(source, given)
+            if tensor in top.initializers:
+                values[tensor] = numpy_helper.to_array(top.initializers[tensor])
+            elif (index := top.producer[tensor]) not in needed:
+                needed.add(index)
+                todo += _element_inputs(top.nodes[index])
+        for index in sorted(needed):
+            values |= {k: v for k, v in self._run(index, values).items() if k not in given}
+            if given and top.nodes[index].op_type in ("Cast", "CastLike"):
+                # Element numbers must not be rounded.
+                values[top.nodes[index].output[0]] = values[top.nodes[index].input[0]]
+        return values[name]
+
+    def _run(
+        self, index: int, values: Mapping[str, NDArray[np.generic] | None]
+    ) -> dict[str, NDArray[np.generic] | None]:
+        """The outputs of a node by name, ``None`` for those that cannot be told."""
+        node = self._topology.nodes[index]
+        unknown: dict[str, NDArray[np.generic] | None] = dict.fromkeys(node.output)
+        feeds = {}
+        for source in _element_inputs(node):
+            value = values[source]
             if value is None:
-                return None
+                return unknown
             feeds[source] = value
-        if given and node.op_type in ("Cast", "CastLike"):
-            return feeds[node.input[0]]  # element numbers must not be rounded
+        if node.op_type == "CastLike":
+            kind = self._types.get(node.input[1])
+            if kind is None:
+                return unknown
+            dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
+            feeds.setdefault(node.input[1], np.zeros(0, dtype))
         try:
             results = ReferenceEvaluator(node, opsets=self._opsets).run(None, feeds)
         except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, ImportError):
-            return None  # a custom or unusual operator: not a constant we can vouch for
-        return np.asarray(dict(zip(node.output, results, strict=False))[name])
+            return unknown  # a custom or unusual operator: not a constant we can vouch for
+        return unknown | {k: np.asarray(v) for k, v in zip(node.output, results, strict=False)}
 
     def _ancestors(self, name: str) -> tuple[set[int], list[str]]:
         """Nodes and leaf tensors that the *elements* of a constant come from."""
@@ -192,6 +207,11 @@ class Constants:
                 elif index != reader or reads != 1:
                     return f"{node.op_type} '{node.name or node.output[0]}'"
         return ""
+
+
+def _element_inputs(node: onnx.NodeProto) -> list[str]:
+    """What a node's values depend on: of the second input of ``CastLike`` just the type counts."""
+    return [t for i, t in enumerate(node.input) if t and (node.op_type, i) != ("CastLike", 1)]
 
 
 def _element_types(model: onnx.ModelProto) -> dict[str, int]:

@@ -93,6 +93,13 @@ def without_preprocess(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {**settings, **dict.fromkeys(("preprocess", *_PREPROCESS))}
 
 
+def for_calibration(settings: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The settings, without preprocessing that is meant for the images of ``data`` alone."""
+    calib, data = settings["calib"], settings["data"]
+    for_data = data and holds_images(data) and not (calib and holds_images(calib))
+    return without_preprocess(settings) if for_data else settings
+
+
 def choose_preprocess(
     model: Path, settings: Mapping[str, Any], images: bool
 ) -> tuple[Preprocess, str | None]:

@@ -29,6 +29,18 @@ class OutputMatch:
     relative_error: float
 
 
+def class_scores(output: AnyArray, samples: int) -> AnyArray | None:
+    """The scores (N, C) of an output that gives each of ``samples`` one class; else ``None``.
+
+    That is (N, C) with more than one class, or the same with further axes of 1, as a convolution
+    leaves them: (N, C, 1, 1).
+    """
+    if output.ndim < 2 or len(output) != samples or output.dtype.kind not in "fiu":
+        return None
+    classes = output.shape[1]
+    return output.reshape(samples, classes) if math.prod(output.shape[1:]) == classes > 1 else None
+
+
 def stack(batches: Sequence[AnyArray]) -> AnyArray:
     """Batches of one output along the first axis, flat if their other axes differ (``NonZero``)."""
     arrays = [np.atleast_1d(b) for b in batches]

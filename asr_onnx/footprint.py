@@ -7,9 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-from onnx import TensorProto
-
 from asr_onnx import model as models
 from asr_onnx.errors import ModelError
 from asr_onnx.layout import to_rows
@@ -39,7 +36,7 @@ def footprint(model: models.LoadedModel) -> Footprint:
     if model.path is None:
         chunks: Iterable[bytes] = [model.proto.SerializeToString()]
     else:
-        chunks = _read([model.path, *external_files(model.path)])
+        chunks = _read(models.files(model.path))
     size, compressed = _sizes(chunks)
     try:
         sites = find_sites(model.proto).sites
@@ -54,19 +51,6 @@ def footprint(model: models.LoadedModel) -> Footprint:
         channels=sum(s.channels for s in sites),
         dead=dead,
     )
-
-
-def external_files(path: Path) -> list[Path]:
-    """The files with a model's external data, each once."""
-    proto = onnx.load_model(path, format="protobuf", load_external_data=False)
-    places = {
-        entry.value
-        for tensor in models.tensors(proto)
-        if tensor.data_location == TensorProto.EXTERNAL
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }
-    return sorted(path.parent / p.replace("\\", "/") for p in places)
 
 
 def _read(paths: Iterable[Path]) -> Iterator[bytes]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from asr_onnx.errors import UsageError
 from asr_onnx.evaluate import OutputMatch
 
-_ROUNDING = 1e-9  # 0.91 - 0.90 is a little more than 0.01
+ROUNDING = 1e-9  # 0.91 - 0.90 is a little more than 0.01
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,20 @@ def worst_agreement(
     return worst, None if worst is None else shares[worst]
 
 
-def failures(gates: Gates, measured: Measured, name: str) -> list[str]:
-    """One line for each gate the model called ``name`` fails.
+@dataclass(frozen=True)
+class Failure:
+    """What speaks against the model called ``model``: the ``gate`` (an option) it fails, if any."""
+
+    model: str
+    gate: str | None
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.model}: {self.reason}"
+
+
+def failures(gates: Gates, measured: Measured, name: str) -> list[Failure]:
+    """The gates that the model called ``name`` fails.
 
     A gate on something that was not measured, or is NaN, fails.
     """
@@ -81,17 +93,18 @@ def failures(gates: Gates, measured: Measured, name: str) -> list[str]:
         ("min_accuracy", "accuracy", measured.accuracy, 1),
         ("max_drop", "drop of accuracy", drop, -1),
     )
-    lines = []
+    found = []
     for field, what, value, sign in checks:
-        bound = getattr(gates, field)
+        bound, option = getattr(gates, field), _option(field)
         if bound is None:
             continue
         if value is None:
-            lines.append(f"{name}: {what} was not measured ({_option(field)} {bound:g})")
-        elif not sign * value >= sign * bound - _ROUNDING:
+            found.append(Failure(name, option, f"{what} was not measured ({option} {bound:g})"))
+        elif not sign * value >= sign * bound - ROUNDING:
             side = "below" if sign > 0 else "above"
-            lines.append(f"{name}: {what} {value:.4f} is {side} {_option(field)} {bound:g}")
-    return lines
+            reason = f"{what} {value:.4f} is {side} {option} {bound:g}"
+            found.append(Failure(name, option, reason))
+    return found
 
 
 def _option(field: str) -> str:

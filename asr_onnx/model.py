@@ -63,6 +63,23 @@ def load(path: str | Path) -> LoadedModel:
     return LoadedModel(proto, frozenset(t.name for t in external if t.name), path)
 
 
+def files(*paths: Path) -> list[Path]:
+    """The files models consist of: their own, and those of their external data, each once."""
+    found: dict[Path, None] = {}
+    for path in paths:
+        found[path] = None
+        proto = onnx.load_model(path, format="protobuf", load_external_data=False)
+        places = {
+            entry.value
+            for tensor in tensors(proto)
+            if tensor.data_location == TensorProto.EXTERNAL
+            for entry in tensor.external_data
+            if entry.key == "location"
+        }
+        found |= dict.fromkeys(sorted(path.parent / p.replace("\\", "/") for p in places))
+    return list(found)
+
+
 def check_in_memory(proto: onnx.ModelProto) -> None:
     """Refuse a proto whose weights still lie in a file; raises ``ModelError``."""
     for tensor in tensors(proto):

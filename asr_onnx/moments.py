@@ -104,9 +104,10 @@ def paired_moments(
             else np.subtract(y[start : start + step], pilot, dtype=np.float32)
             for y, pilot in zip((d, p), pilots, strict=True)
         )
-        products = (a @ ones, b @ ones, np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b))
-        for total, rows in zip(sums, products, strict=True):
-            total += rows.sum(axis=0, dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity shows in the moments
+            products = (a @ ones, b @ ones, np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b))
+            for total, rows in zip(sums, products, strict=True):
+                total += rows.sum(axis=0, dtype=np.float64)
     count = d.shape[0] * d.shape[2]
     a, b, aa, bb, ab = sums / count
     shift_d, shift_p = (0.0 if s is None else s[:, 0].astype(np.float64) for s in pilots)

@@ -84,6 +84,7 @@ def magnitude_masks(sites: Sequence[Site], options: PruneOptions) -> dict[str, M
     rescaled = rows_are_rescaled(chosen)
     normalize = rescaled if options.row_scale == "auto" else options.row_scale == "normalize"
     scores = {s.name: magnitude(s, normalize) for s in chosen}
+    assert options.sparsity is not None, "a pattern or a sparsity is there"
     return masks | global_masks(scores, options.sparsity)
 
 
@@ -92,6 +93,8 @@ def choose(sites: Sequence[Site], options: RepairOptions) -> dict[str, Choice]:
 
     Sites the options leave out keep all that is not zero already.
     """
+    if not options.chooses_mask:
+        return {s.name: s.weight.value != 0 for s in sites}
     if options.criterion == "magnitude":
         return dict(magnitude_masks(sites, options))
     chosen = prunable(sites, options)
@@ -100,6 +103,7 @@ def choose(sites: Sequence[Site], options: RepairOptions) -> dict[str, Choice]:
         kept, group = parse_pattern(options.pattern)
         return choices | {s.name: partial(pattern_mask, kept=kept, group=group) for s in chosen}
     weights = {s.name: _channels_first(s) for s in chosen}
+    assert options.sparsity is not None, "a pattern or a sparsity is there"
     counts = allocate(weights, options.sparsity, options.allocation)
     return choices | {name: partial(largest_mask, count=n) for name, n in counts.items()}
 

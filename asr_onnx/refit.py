@@ -24,7 +24,7 @@ from asr_onnx.plan import Step
 from asr_onnx.reconstruct import RIDGE, bias, refit, restore_variance
 from asr_onnx.selection import Project, select
 from asr_onnx.shrinkage import scale
-from asr_onnx.solve import Solution, bias_of
+from asr_onnx.solve import Solution, bias_of, require_finite
 from asr_onnx.targets import Frame, rectified
 from asr_onnx.types import AnyArray, Site
 from asr_onnx.walk import Walk
@@ -56,6 +56,7 @@ def solve_refit(
 def _solve(data: _Data, site: Site, choice: Mask | Project, options: RepairOptions) -> Solution:
     old = np.asarray(to_rows(site, site.weight.value), np.float64)
     gram = data.gram()
+    require_finite(site, output=(gram.mean_y, gram.var_y), input=(gram.mean_x, gram.inputs))
     if callable(choice):
         gain = np.abs(site.behind[0]).reshape(old.shape[:2])
         rows_mask = select(gram, old, gain, choice)

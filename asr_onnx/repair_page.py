@@ -118,7 +118,7 @@ def _is_class_output(report: Report, output: str | None) -> bool:
 
 def notes(report: Report) -> list[str]:
     """What a reader should know before the numbers: the run's warnings, and dead sites."""
-    found = [f"Rejected: {line}." for line in report.get("failures") or ()]
+    found = [f"Rejected: {f['model']}: {f['reason']}." for f in report.get("failures") or ()]
     if "output" in report and report["output"] is None:
         kept = report.get("rejected")
         found.append(f"The model is kept as {kept}." if kept else "No model was written.")

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib.metadata
-import json
-import platform
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from asr_onnx.evaluate import OutputMatch
+from asr_onnx.provenance import plain, versions
 from asr_onnx.result import RepairResult, SiteReport
-
-_PACKAGES = ("asr-onnx", "onnx", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime", "numpy")
 
 
 def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
     """The whole result as JSON can hold it, with ``provenance`` (files, preprocessing) as is."""
     return {
-        "asr_onnx_report": 1,
+        "asr_onnx_report": 2,
         "versions": versions(),
         **provenance,
         "options": result.options.to_dict(),
@@ -42,42 +34,16 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
 
 
 def _values(match: OutputMatch) -> dict[str, Any]:
-    return {k: _plain(v) for k, v in asdict(match).items()}
+    found: dict[str, Any] = plain(asdict(match))
+    return found
 
 
 def _site(site: SiteReport) -> dict[str, Any]:
     values = asdict(site) | {"density": site.density, "density_before": site.density_before}
-    values["shape"] = list(site.shape)
     for name in ("gamma", "reliability"):
         values[name] = [float(f"{v:.6g}") for v in getattr(site, name)]
-    return {k: _plain(v) for k, v in values.items()}
-
-
-def _plain(value: Any) -> Any:
-    """JSON has no infinity and no NaN: they become ``None``."""
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def versions() -> dict[str, str]:
-    """Versions of Python, the platform and the packages a result depends on."""
-    found = {"python": platform.python_version(), "platform": platform.platform()}
-    for name in _PACKAGES:
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    found: dict[str, Any] = plain(values)
     return found
-
-
-def sha256(paths: Iterable[Path]) -> dict[str, str]:
-    """Hashes of the files that exist, by path as given."""
-    return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in paths if p.is_file()}
-
-
-def dumps(report: Mapping[str, Any]) -> str:
-    """The report as text, ready to be written."""
-    return json.dumps(report, indent=1, allow_nan=False) + "\n"
 
 
 def site_table(result: RepairResult) -> Table:

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from asr_onnx import model as models
-from asr_onnx import repair_page, report
+from asr_onnx import repair_page
 from asr_onnx.calibration import Calibration
 from asr_onnx.comparison_page import comparison_page
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.files import write_text
+from asr_onnx.provenance import dumps
 from asr_onnx.sweep_page import sweep_page
 from asr_onnx.thumbnails import thumbnails
 
 SUFFIXES = (".json", ".html")
-_NEEDED = {
+VERSIONS = {"asr_onnx_report": 2, "asr_onnx_comparison": 2, "asr_onnx_sweep": 1}
+_NEEDED = {  # by the key that holds the version of the format
     "asr_onnx_report": {
         "versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites",
     },
@@ -58,7 +60,7 @@ def write_reports(
     """
     for path in paths:
         json_wanted = path.suffix.lower() == ".json"
-        write_text(path, report.dumps(content) if json_wanted else page(content, calibration))
+        write_text(path, dumps(content) if json_wanted else page(content, calibration))
 
 
 def page(content: Mapping[str, Any], calibration: Calibration | None = None) -> str:
@@ -83,6 +85,10 @@ def read_report(path: Path) -> dict[str, Any]:
         pass
     if isinstance(content, dict):
         for kind, needed in _NEEDED.items():
-            if content.get(kind) == 1 and content.keys() >= needed:
+            if kind in content and content[kind] != VERSIONS[kind]:
+                raise AsrError(
+                    f"'{path}' is a report of another version of asr-onnx: write it again"
+                )
+            if kind in content and content.keys() >= needed:
                 return content
     raise AsrError(f"'{path}' is no JSON report of asr-onnx repair, compare or sweep")

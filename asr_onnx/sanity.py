@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from asr_onnx.calibration import Calibration
 from asr_onnx.candidates import FedImages, FeedsList
+from asr_onnx.evaluate import class_scores
 from asr_onnx.front import Front
 from asr_onnx.sessions import Device, Runner
 from asr_onnx.types import AnyArray, Feeds
@@ -120,8 +121,9 @@ def _confidence(runner: Runner, batches: Iterable[Feeds]) -> NDArray[np.float64]
     """Each sample's top probability; ``None`` for a model without an output of classes."""
     found = []
     for feeds in batches:
-        outputs = runner.run(feeds).values()
-        scores = next((o for o in outputs if _are_classes(o, feeds)), None)
+        count = len(next(iter(feeds.values())))
+        found_scores = (class_scores(o, count) for o in runner.run(feeds).values())
+        scores = next((s for s in found_scores if s is not None), None)
         if scores is None:
             return None
         values = scores.astype(np.float64)
@@ -130,13 +132,3 @@ def _confidence(runner: Runner, batches: Iterable[Feeds]) -> NDArray[np.float64]
             values /= values.sum(1, keepdims=True)
         found.append(values.max(1))
     return np.concatenate(found)
-
-
-def _are_classes(output: AnyArray, feeds: Feeds) -> bool:
-    count = len(next(iter(feeds.values())))
-    return (
-        output.ndim == 2
-        and output.dtype.kind == "f"
-        and output.shape[0] == count
-        and output.shape[1] > 1
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,11 +48,7 @@ def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairO
     pruned = masked(site, mask)
     parts = walk.repaired.run(step, [(site, pruned)], use=walk.against_dense(site))
     moments = pooled(m for batch, m in parts if batch in walk.solved_on)
-    if not np.isfinite(moments.dense.var).all() or not np.isfinite(moments.pruned.var).all():
-        raise CalibrationError(
-            f"the output of '{site.label}' is not finite on the calibration data: check the "
-            "preprocessing, or export the model in float32"
-        )
+    require_finite(site, output=(moments.dense.var, moments.pruned.var))
     found = scale(moments, options.method, options.prior)
     # y' = mu_d + gamma (y_p - mu_p), and y_p has the bias in it.
     shift = moments.dense.mean - found.gamma * moments.pruned.mean
@@ -63,6 +60,19 @@ def solve_scale(walk: Walk, step: Step, site: Site, mask: Mask, options: RepairO
     return Solution(
         weight, change, pruned, found.gamma, found.reliability, shift, walk.checked(parts)
     )
+
+
+def require_finite(site: Site, **statistics: Sequence[Array]) -> None:
+    """Raise ``CalibrationError`` when activations are infinite or NaN; their statistics tell.
+
+    ``statistics`` go by what they are of: the site's ``input``, its ``output``.
+    """
+    for what, arrays in statistics.items():
+        if not all(np.isfinite(a).all() for a in arrays):
+            raise CalibrationError(
+                f"the {what} of '{site.label}' is not finite on the calibration data: check the "
+                "preprocessing, or export the model in float32"
+            )
 
 
 def masked(site: Site, mask: Mask) -> AnyArray:

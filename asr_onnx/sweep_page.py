@@ -11,6 +11,7 @@ from pathlib import PurePath
 from typing import Any
 
 from asr_onnx.curve import curve, measured
+from asr_onnx.gates import ROUNDING
 from asr_onnx.html import NONE, listed, number, render_page, share, tile
 from asr_onnx.sweep_report import point
 
@@ -19,7 +20,6 @@ Cell = Mapping[str, Any]
 Row = dict[str, object]
 
 TOLERANCE = 0.01  # of the dense model's value: what the verdict takes for next to nothing
-_ROUNDING = 1e-9  # 0.91 - 0.90 is a little more than 0.01
 _PLACE = ("recipe", "sparsity", "pattern")  # options that tell a cell's place
 
 
@@ -71,7 +71,7 @@ def _level(content: Content) -> float:
 
 def _kept(content: Content, recipe: str) -> list[Cell]:
     """The highest sparsity up to which a recipe loses next to nothing, and patterns at which."""
-    bound = _level(content) - TOLERANCE - _ROUNDING
+    bound = _level(content) - TOLERANCE - ROUNDING
     own = [c for c in measured(content) if c["recipe"] == recipe]
     highest: list[Cell] = []
     for cell in sorted((c for c in own if not c["pattern"]), key=lambda c: float(c["sparsity"])):

@@ -11,10 +11,10 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from asr_onnx import report
 from asr_onnx.curve import draw_file, measured
 from asr_onnx.files import write_text
 from asr_onnx.html import share
+from asr_onnx.provenance import dumps, versions
 from asr_onnx.sweep_source import Opened
 from asr_onnx.sweep_work import Record, Task, place, prune_options
 
@@ -48,23 +48,23 @@ def to_dict(
             cells.append({**found[task.key], "pruned": found[base]})
         else:
             cells.append({**place(task.options), "error": failed.get(task.key) or failed[base]})
-    source, scorer = opened.source, opened.scorer
+    source, labelled = opened.source, opened.labelled
     return {
         "asr_onnx_sweep": 1,
-        "versions": report.versions(),
+        "versions": versions(),
         "model": str(source.model),
         "files": dict(opened.files),
         "data": {
             "path": opened.calib,
             **{n: getattr(source, n) for n in ("seed", "num_samples", "batch_size", "holdout")},
             "test": str(source.data) if source.data else None,
-            "test_preprocessing": scorer.preprocessing if scorer else None,
+            "test_preprocessing": labelled.preprocessing if labelled else None,
         },
         "preprocessing": opened.preprocessing,
         "device": str(opened.device),
-        "metric": "accuracy" if scorer else "agreement",
-        "samples": len(scorer.samples) if scorer else opened.checked,
-        "labels": scorer.labels.source if scorer else None,
+        "metric": "accuracy" if labelled else "agreement",
+        "samples": len(labelled.samples) if labelled else opened.checked,
+        "labels": labelled.labels.source if labelled else None,
         "dense": {"accuracy": dense["accuracy"] if dense else None},
         "cells": cells,
     }
@@ -72,7 +72,7 @@ def to_dict(
 
 def write_results(folder: Path, content: Content) -> None:
     """Write sweep.json, sweep.csv and sweep.svg; raises ``AsrError`` naming one that fails."""
-    write_text(folder / "sweep.json", report.dumps(content))
+    write_text(folder / "sweep.json", dumps(content))
     write_text(folder / "sweep.csv", to_csv(content))
     write_text(folder / "sweep.svg", draw_file(content))
 

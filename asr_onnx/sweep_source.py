@@ -16,17 +16,14 @@ import onnxruntime as ort
 from asr_onnx import __version__
 from asr_onnx import model as models
 from asr_onnx.calibration import Calibration, Samples
-from asr_onnx.data_source import choose_preprocess, holds_images, open_data, without_preprocess
-from asr_onnx.errors import AsrError, ModelError, UsageError
+from asr_onnx.data_source import for_calibration, open_data
+from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluate import compare_outputs
-from asr_onnx.footprint import external_files
 from asr_onnx.gates import worst_agreement
-from asr_onnx.input_shapes import parse_input_shapes
+from asr_onnx.labelled import LabelledData
+from asr_onnx.provenance import sha256
 from asr_onnx.samples import ImageSamples
-from asr_onnx.scoring import Scorer
 from asr_onnx.sessions import Device, Runner, choose_device
-
-_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -86,8 +83,8 @@ class Source:
 class Opened:
     """A source's live objects; ``files`` are the hashes of the model's files by path.
 
-    ``scorer`` is ``None`` without labelled data.  ``identity`` is everything, as JSON can hold it,
-    that a result depends on besides its options; ``note`` tells of a choice that was made.
+    ``labelled`` is ``None`` without labelled data.  ``identity`` is everything that a result
+    depends on besides its options, as JSON can hold it; ``note`` tells of a choice that was made.
     """
 
     source: Source
@@ -97,7 +94,7 @@ class Opened:
     calib: str
     preprocessing: str
     note: str | None
-    scorer: Scorer | None
+    labelled: LabelledData | None
     device: Device
     identity: Mapping[str, Any]
 
@@ -114,26 +111,12 @@ def open_source(source: Source) -> Opened:
     classes to agree on.
     """
     proto = models.load(source.model).proto
-    files = {str(p): _sha256(p) for p in (source.model, *external_files(source.model))}
+    files = sha256(models.files(source.model))
     device = choose_device(source.providers)
-    settings, data = source.settings, source.data
-    scorer = None
-    if data:
-        images = holds_images(data)
-        scorer = Scorer(
-            proto,
-            data,
-            source.labels,
-            source.classes,
-            choose_preprocess(source.model, settings, images=True)[0] if images else None,
-            parse_input_shapes(source.input_shapes),
-            source.batch_size,
-            device,
-        )
-        if images and not (source.calib and holds_images(source.calib)):
-            settings = without_preprocess(settings)  # it is meant for the labelled images
-    opened = open_data(proto, source.model, settings)
-    if scorer is None:
+    settings = source.settings
+    labelled = LabelledData.of(proto, source.model, settings, device)
+    opened = open_data(proto, source.model, for_calibration(settings))
+    if labelled is None:
         _check_classes(proto, opened.calibration, device)
     identity = {
         "versions": {
@@ -144,11 +127,11 @@ def open_source(source: Source) -> Opened:
         "device": str(device),
         "model": sorted(files.values()),
         "calibration": _calibration_identity(opened.calibration),
-        "data": _scorer_identity(scorer) if scorer else None,
+        "data": _labelled_identity(labelled) if labelled else None,
     }
     return Opened(
         source, proto, files, opened.calibration, opened.path, opened.preprocessing, opened.note,
-        scorer, device, identity,
+        labelled, device, identity,
     )  # fmt: skip
 
 
@@ -178,11 +161,11 @@ def _calibration_identity(calibration: Calibration) -> dict[str, Any]:
     }
 
 
-def _scorer_identity(scorer: Scorer) -> dict[str, Any]:
+def _labelled_identity(labelled: LabelledData) -> dict[str, Any]:
     return {
-        "output": scorer.output,
-        "labels": digest(scorer.labels.values.tolist()),
-        "samples": _samples_digest(scorer.samples, range(len(scorer.samples))),
+        "output": labelled.output,
+        "labels": digest(labelled.labels.values.tolist()),
+        "samples": _samples_digest(labelled.samples, range(len(labelled.samples))),
     }
 
 
@@ -193,21 +176,11 @@ def _samples_digest(samples: Samples, indices: Iterable[int]) -> str:
         how = asdict(samples.preprocess.settings), samples.preprocess.describe()
         found.update(json.dumps(how, default=str, sort_keys=True).encode())
         for index in indices:
-            found.update(f"\n{samples.name(index)} {_sha256(samples.paths[index])}".encode())
+            (content,) = sha256([samples.paths[index]]).values()
+            found.update(f"\n{samples.name(index)} {content}".encode())
         return found.hexdigest()
     for index in indices:
         for name, array in sorted(samples[index].items()):
             found.update(f"\n{name} {array.dtype} {array.shape} ".encode())
             found.update(np.ascontiguousarray(array).tobytes())
-    return found.hexdigest()
-
-
-def _sha256(path: Path) -> str:
-    found = hashlib.sha256()
-    try:
-        with path.open("rb") as file:
-            while chunk := file.read(_CHUNK):
-                found.update(chunk)
-    except OSError as error:
-        raise AsrError(f"'{path}' cannot be read: {error.strerror}") from None
     return found.hexdigest()

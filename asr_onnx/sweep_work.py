@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
@@ -14,8 +13,9 @@ from asr_onnx.errors import AsrError
 from asr_onnx.evaluate import compare_outputs, stacked
 from asr_onnx.gates import worst_agreement
 from asr_onnx.options import PruneOptions, RepairOptions
+from asr_onnx.pipeline import repair_all
+from asr_onnx.provenance import plain
 from asr_onnx.pruning import prune
-from asr_onnx.repair import repair_all
 from asr_onnx.result import RepairResult, is_worse
 from asr_onnx.statistics import Accuracy, wilson
 from asr_onnx.sweep_source import Opened, Source, digest, open_source
@@ -30,7 +30,7 @@ class Task:
     """One model to be measured: the dense one, a pruned one, or (``cell``) a repaired one.
 
     ``key`` names the result; the dense and the pruned models are the same for all recipes, and
-    their options are told by ``point`` alone.
+    their options differ in the amount alone.
     """
 
     key: str
@@ -38,16 +38,13 @@ class Task:
     options: RepairOptions
 
     @property
-    def point(self) -> str:
-        """The sparsity or the pattern, for people."""
-        return self.options.pattern or f"{100 * self.options.sparsity:g} %"
-
-    @property
     def label(self) -> str:
         """What to call the model."""
         if self.kind == "dense":
             return "dense"
-        return f"{'pruned' if self.kind == 'pruned' else self.options.recipe} at {self.point}"
+        return (
+            f"{'pruned' if self.kind == 'pruned' else self.options.recipe} at {self.options.amount}"
+        )
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,7 @@ def prune_options(options: RepairOptions) -> PruneOptions:
 
 def place(options: RepairOptions) -> Record:
     """What tells a cell of one sweep from the others, as sweep.json has it."""
-    sparsity = None if options.pattern else options.sparsity
-    return {"recipe": options.recipe, "sparsity": sparsity, "pattern": options.pattern}
+    return {n: getattr(options, n) for n in ("recipe", "sparsity", "pattern")}
 
 
 def do_anywhere(job: Job) -> list[Done]:
@@ -137,7 +133,7 @@ def _repaired(tasks: Sequence[Task], opened: Opened, progress: Progress | None) 
     options = [t.options for t in tasks]
     results = repair_all(opened.proto, opened.calibration, options, progress=progress)
     models = {t.label: r.model for t, r in zip(tasks, results, strict=True)}
-    top1 = opened.scorer.top1(models, progress) if opened.scorer else {}
+    top1 = opened.labelled.top1(models, progress) if opened.labelled else {}
     return [
         _cell(task, result, opened, top1.get(task.label))
         for task, result in zip(tasks, results, strict=True)
@@ -160,8 +156,8 @@ def _cell(task: Task, result: RepairResult, opened: Opened, top1: Accuracy | Non
         "high": high,
         "agreement": agreement,
         "accuracy": accuracy_dict(top1),
-        "cosine": _finite(match.cosine),
-        "relative_error": _finite(match.relative_error),
+        "cosine": plain(match.cosine),
+        "relative_error": plain(match.relative_error),
         "seconds": round(result.seconds, 3),
         "worse_than_pruning": is_worse(result.pruned_outputs, result.repaired_outputs),
         "options": {**result.options.to_dict(), "ops": list(result.options.ops)},
@@ -176,7 +172,7 @@ def _given(tasks: Sequence[Task], opened: Opened, progress: Progress | None) -> 
         else prune(opened.proto, prune_options(t.options))
         for t in tasks
     }
-    top1 = opened.scorer.top1(models, progress) if opened.scorer else {}
+    top1 = opened.labelled.top1(models, progress) if opened.labelled else {}
     dense = stacked(run_checked(opened.proto, opened.calibration, opened.device))
     records = []
     for name, model in models.items():
@@ -197,8 +193,3 @@ def _given(tasks: Sequence[Task], opened: Opened, progress: Progress | None) -> 
 def accuracy_dict(found: Accuracy | None) -> Record | None:
     """An accuracy as JSON has it."""
     return None if found is None else {**asdict(found), "share": found.share}
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinity and no NaN: they become ``None``."""
-    return value if math.isfinite(value) else None

@@ -40,17 +40,11 @@ class Task:
         sites: Sequence[Site],
         survey: Survey,
         options: RepairOptions,
-        masked: bool,
     ) -> None:
         self.proto, self.options, self.skipped = proto, options, survey.skipped
-        self.choices: dict[str, Choice]
-        if masked:
-            self.choices = {s.name: s.weight.value != 0 for s in sites}
-            self.chosen = {s.name for s in survey.sites}
-        else:
-            self.choices = choose(sites, options)
-            self.chosen = {s.name for s in prunable(sites, options)}
-            self.skipped += left_dense(survey.sites, options)
+        self.choices = choose(sites, options)
+        self.chosen = {s.name for s in prunable(sites, options)}
+        self.skipped += left_dense(survey.sites, options)
         if options.bn_stats != "dense":
             require_norms(proto, options.bn_stats)
         self.patch = Patch()

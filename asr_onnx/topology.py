@@ -9,6 +9,18 @@ from collections.abc import Iterable, Iterator
 
 import onnx
 
+# Operators whose outputs differ from run to run, whatever they read.
+RANDOM = frozenset(
+    {
+        "Bernoulli",
+        "Multinomial",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+    }
+)
+
 
 class Topology:
     """An index over the nodes of a ``GraphProto`` (which is not changed)."""
@@ -32,10 +44,7 @@ class Topology:
             self.producer.update({t: index for t in node.output if t})
         self.constant_nodes: set[int] = set()
         for index, node in enumerate(self.nodes):
-            if (
-                all(self.is_constant(t) for t in self._reads[index])
-                and "Random" not in node.op_type
-            ):
+            if node.op_type not in RANDOM and all(map(self.is_constant, self._reads[index])):
                 self.constant_nodes.add(index)
 
     def reads(self, index: int) -> list[str]:

@@ -142,3 +142,25 @@ def test_a_surprise_is_one_line_unless_it_is_debugged(folder, asr, monkeypatch):
     monkeypatch.setenv("ASR_ONNX_DEBUG", "1")
     with pytest.raises(RuntimeError):
         asr(*REPAIR)
+
+
+@pytest.mark.parametrize("command, suffix", [("prune", ".pruned.onnx"), ("repair", ".sparse.onnx")])
+def test_help_names_the_file_that_is_written(folder, asr, command, suffix):
+    _, out, _ = asr(command, "--help")
+    assert f"[default: MODEL with {suffix}]" in " ".join(out.split())
+    data = () if command == "prune" else ("--calib", "x.npy", "--providers", "cpu")
+    assert asr(command, "m.onnx", *data, "--sparsity", "0.3", "-q")[0] == 0
+    assert (folder / f"m{suffix}").is_file()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--sparsity", "0.9"), ("--pattern", "2:4"), ("--criterion", "magnitude"),
+        ("--allocation", "mixed"), ("--include", "w"), ("--exclude", "b"), ("--row-scale", "auto"),
+    ],
+)  # fmt: skip
+def test_what_chooses_a_mask_does_not_go_with_dense(folder, asr, given):
+    code, _, err = asr("repair", "m.onnx", "--calib", "x.npy", "--dense", "m.onnx", *given)
+    assert code == 2
+    assert err.strip().endswith(f"--dense takes the mask from MODEL: leave out {given[0]}")

@@ -82,7 +82,9 @@ def test_met_gates_let_the_model_pass_and_missed_ones_do_not(cases, asr):
         assert last == "error: 1 quality gate failed: no model is written"
         assert not list(cases.glob("out*"))
         found = report()
-        assert found["failures"] == [first.removeprefix("gate failed: ")]
+        (failure,) = found["failures"]
+        assert (failure["model"], failure["gate"]) == ("out.onnx", option)
+        assert first == f"gate failed: out.onnx: {failure['reason']}"
         assert found["gates"][option[2:].replace("-", "_")] == beyond
         assert (found["output"], found["rejected"]) == (None, None)
         assert found["files"].keys() == {"m.onnx"}
@@ -238,7 +240,8 @@ def test_the_page_tells_the_accuracy_and_why_the_model_is_rejected(cases, asr, w
         page.driver.quit()
     found = report()
     assert "The model is rejected." in text and "kept as out.rejected.onnx" in text
-    assert all(f"Rejected: {line}." in text for line in found["failures"])
+    for failure in found["failures"]:
+        assert f"Rejected: {failure['model']}: {failure['reason']}." in text
     top1 = found["accuracy"]["repaired"]["top1"]
     assert [row[:2] for row in rows] == [["dense", "100.0%"], ["repaired", f"{top1['share']:.1%}"]]
     assert rows[1][2] == f"{top1['low']:.1%} … {top1['high']:.1%}"

@@ -244,10 +244,10 @@ def test_other_names_types_and_shapes_are_refused(net, x, rng):
 def test_gates_apply_to_every_model_but_the_dense_one(net, pruned, x):
     labels = (run(net, x=x)["y"].argmax(1) + 1) % 5  # the dense model is always wrong
     found = compare(net, {"same": net, "half": pruned}, x, labels)
-    lines = found.failures(Gates(min_agreement=1.0, max_drop=0.0))
-    assert len(lines) == 1 and lines[0].startswith("half: agreement")
-    lines = found.failures(Gates(min_accuracy=1.0))
-    assert [line.split(":")[0] for line in lines] == ["same", "half"]
+    (failure,) = found.failures(Gates(min_agreement=1.0, max_drop=0.0))
+    assert str(failure).startswith("half: agreement") and failure.gate == "--min-agreement"
+    failures = found.failures(Gates(min_accuracy=1.0))
+    assert [f.model for f in failures] == ["same", "half"]
 
 
 def test_an_error_is_one_of_this_tools(net, x):

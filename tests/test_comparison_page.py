@@ -12,7 +12,8 @@ from browser import HOSTILE, WIDTHS, check_sound, pictures, rows, visible
 from models import copied, norm_net, normal, run, stored
 
 import asr_onnx
-from asr_onnx import Gates, PruneOptions, comparison_page, comparison_report, report
+from asr_onnx import Gates, PruneOptions, comparison_page, comparison_report
+from asr_onnx.provenance import dumps
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def told():
     content = comparison_report.to_dict(
         found, Gates(), files={"m.onnx": "f" * 64}, data={"path": "x.npy", "seed": 0}
     )
-    content = json.loads(report.dumps(content))
+    content = json.loads(dumps(content))
     for m in (content["dense"], *content["models"]):
         m["latency"] |= {"low": 1.1e-3, "median": 1.5e-3, "high": 2e-3, "ratio": 1.0}
     return content
@@ -99,11 +100,15 @@ def test_charts_have_words_axes_and_units(show, told, width):
         assert word in found[0][1]
 
 
+def failure(model):
+    return {"model": model, "gate": "--min-accuracy", "reason": "accuracy is below"}
+
+
 def hostile(told):
     told["dense"]["name"] = told["models"][0]["name"] = HOSTILE
     told["device"] = told["labels"] = told["preprocessing"] = told["class_output"] = HOSTILE
     told["files"] = told["data"] = told["versions"] = {HOSTILE: HOSTILE}
-    told["failures"] = [f"{HOSTILE}: agreement 0 is below"]
+    told["failures"] = [failure(HOSTILE)]
     for m in told["models"]:
         m["outputs"] = {HOSTILE: m["outputs"].pop("y")}
 
@@ -193,13 +198,21 @@ def test_odd_results_are_shown_too(show, told, change, words, charts, width):
     assert len(rows(page, "costs")) == 1 + len(told["models"])
 
 
+def test_a_name_that_begins_another_is_not_blamed_for_it(told):
+    told = deepcopy(told)
+    told["models"][0]["name"], told["models"][1]["name"] = "a", "a: b"
+    told["gates"] = told["gates"] | {"min_accuracy": 0.8}
+    told["failures"] = [failure("a: b")]
+    assert comparison_page.verdict(told).startswith("a: b fails the gates")
+
+
 @pytest.mark.parametrize(
     "failures, words",
     [
         ([], "30%.onnx and 95%.onnx pass the gates (--min-accuracy 0.8). On 40"),
-        (["95%.onnx: accuracy"], "95%.onnx fails the gates (--min-accuracy 0.8). On 40"),
+        ([failure("95%.onnx")], "95%.onnx fails the gates (--min-accuracy 0.8). On 40"),
         (
-            ["30%.onnx: a", "95%.onnx: a"],
+            [failure("30%.onnx"), failure("95%.onnx")],
             "30%.onnx and 95%.onnx fail the gates (--min-accuracy 0.8).",
         ),
     ],

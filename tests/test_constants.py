@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import build, copied, norm_weights, normal, run, site, stored
 
+from asr_onnx import recipe, repair
 from asr_onnx.constants import Constants
 from asr_onnx.model import apply
 from asr_onnx.sites import find_sites
@@ -216,3 +217,32 @@ def test_initializers_listed_as_inputs_as_before_ir_4(rng):
     assert [i.name for i in changed.graph.input] == ["x", "w", "y_bias"]
     y = run(copied(changed), x=normal(rng, 1, 3, 8, 8), **stored(changed))["y"]
     np.testing.assert_array_equal(y[0, :, 0, 0], [1, 2, 3, 4])
+
+
+def test_long_chains_of_constants_and_of_activations_are_no_harm(rng):
+    """Each longer than Python's stack."""
+    relus = " ".join(f"r{i + 1} = Relu (r{i})" for i in range(1200))
+    copies = " ".join(f"w{i + 1} = Identity (w{i})" for i in range(1200))
+    model = build(
+        f"""net (float[N,3,4,4] x) => (float[N,4,4,4] y) {{
+            {copies} c = Conv <pads = [1, 1, 1, 1]> (x, w1200)
+            r0 = Relu (c) {relus}
+            t = Transpose <perm = [0, 1, 3, 2]> (r1200)
+            y = MatMul (r1200, t)
+        }}""",
+        {"w0": normal(rng, 4, 3, 3, 3)},
+    )
+    assert site(model).weight.storage.name == "w0"
+    options = recipe("best", sparsity=0.5, providers="cpu")
+    result = repair(model, normal(rng, 12, 3, 4, 4), options)
+    assert np.count_nonzero(stored(result.model)["w0"] == 0) == 54
+
+
+@pytest.mark.parametrize("op", ["Bernoulli", "RandomNormalLike", "RandomUniformLike"])
+def test_what_is_drawn_anew_in_each_run_is_no_constant(rng, op):
+    model = build(
+        f"{HEAD} {{ w = {op} (r) y = Conv (x, w) }}", {"r": 0.5 * np.ones(SHAPE, np.float32)}
+    )
+    topology = Topology(model.graph)
+    assert not topology.is_constant("w")
+    assert Constants(model, topology).value("w") is None

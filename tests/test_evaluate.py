@@ -8,11 +8,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from models import build, norm_net, normal
+from models import build, norm_net, normal, run
 from rich.console import Console
 
-from asr_onnx import RepairOptions, repair, report
-from asr_onnx.evaluate import compare_output, compare_outputs, stack
+from asr_onnx import RepairOptions, compare, repair, report
+from asr_onnx.evaluate import class_scores, compare_output, compare_outputs, stack
+from asr_onnx.provenance import dumps
 
 OPTIONS = RepairOptions(0.6, method="asr", providers="cpu")
 
@@ -73,7 +74,7 @@ def test_stacking_batches():
 def test_a_report_is_json_and_says_what_was_done(rng):
     model = norm_net(rng)
     result = repair(model, normal(rng, 20, 3, 8, 8), OPTIONS)
-    found = json.loads(report.dumps(report.to_dict(result, files={"a": "b"})))
+    found = json.loads(dumps(report.to_dict(result, files={"a": "b"})))
     assert found["files"] == {"a": "b"}
     assert found["options"]["sparsity"] == 0.6
     assert found["images"] == {"solve": 16, "held_out": 4}
@@ -100,7 +101,7 @@ def test_a_report_holds_no_infinity(rng):
     result = repair(model, normal(rng, 20, 3, 8, 8), replace(OPTIONS, exclude="w2"))
     assert result.pruned_outputs["y"].relative_error == math.inf
     assert math.isnan(result.pruned_outputs["z"].cosine)
-    outputs = json.loads(report.dumps(report.to_dict(result)))["outputs"]
+    outputs = json.loads(dumps(report.to_dict(result)))["outputs"]
     assert outputs["pruned"]["y"]["relative_error"] is None
     assert outputs["pruned"]["z"]["cosine"] is None
 
@@ -114,3 +115,31 @@ def test_tables_name_every_site_and_output(rng):
         console.print(report.output_table(result))
     for word in ("w1", "w2", "all pruned sites", "pruned", "repaired", "4 held-out images"):
         assert word in captured.get()
+
+
+@pytest.mark.parametrize(
+    "shape, wanted",
+    [
+        ((4, 3), (4, 3)), ((4, 3, 1, 1), (4, 3)), ((4, 1), None), ((4,), None), ((5, 3), None),
+        ((4, 3, 2), None), ((), None),
+    ],
+)  # fmt: skip
+def test_a_class_for_each_sample(shape, wanted):
+    found = class_scores(np.zeros(shape, np.float32), 4)
+    assert (None if found is None else found.shape) == wanted
+
+
+def test_classes_in_an_output_of_a_convolution_are_classes_everywhere(rng):
+    """(N, C, 1, 1): in the samples of a repair as in a comparison."""
+    model = build(
+        "g (float[N,3,4,4] x) => (float[N,5,1,1] y) "
+        "{ c = Conv <pads = [1, 1, 1, 1]> (x, w) r = Relu (c) p = GlobalAveragePool (r) "
+        "y = Conv (p, v) }",
+        {"w": normal(rng, 6, 3, 3, 3), "v": normal(rng, 5, 6, 1, 1)},
+    )
+    x = normal(rng, 24, 3, 4, 4)
+    result = repair(model, x, OPTIONS)
+    labels = run(model, x=x)["y"].reshape(24, 5).argmax(1)
+    found = compare(model, [result.model], x, labels, latency=False)
+    assert result.answers.output == found.class_output == "y"
+    assert found.dense.top1.share == 1

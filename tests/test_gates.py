@@ -32,15 +32,15 @@ def test_no_gates_no_failures():
     ],
 )
 def test_what_is_just_beyond_one_bound_fails_that_gate_alone(measured, option):
-    (line,) = failures(ALL, measured, "m.onnx")
-    assert option in line and line.startswith("m.onnx: ")
+    (failure,) = failures(ALL, measured, "m.onnx")
+    assert (failure.model, failure.gate) == ("m.onnx", option)
+    assert option in failure.reason and str(failure) == f"m.onnx: {failure.reason}"
 
 
 def test_every_failed_gate_has_a_line():
-    lines = failures(ALL, Measured(0.1, 0.2, 0.9), "m")
-    options = ("--min-agreement", "--min-accuracy", "--max-drop")
-    assert all(o in line for o, line in zip(options, lines, strict=True))
-    assert "0.7000 is above --max-drop 0.01" in lines[2]
+    found = failures(ALL, Measured(0.1, 0.2, 0.9), "m")
+    assert [f.gate for f in found] == ["--min-agreement", "--min-accuracy", "--max-drop"]
+    assert "0.7000 is above --max-drop 0.01" in found[2].reason
 
 
 def test_a_better_model_passes_a_drop_of_zero():
@@ -79,7 +79,7 @@ def test_agreement_is_that_of_the_worst_output_with_classes(outputs, wanted):
 
 
 def test_the_output_a_gate_fails_at_is_named():
-    (line,) = failures(ALL, Measured(0.5, 0.9, 0.9, output="mask"), "m")
-    assert line == (
+    (failure,) = failures(ALL, Measured(0.5, 0.9, 0.9, output="mask"), "m")
+    assert str(failure) == (
         "m: agreement with the dense model (output 'mask') 0.5000 is below --min-agreement 0.95"
     )

@@ -16,6 +16,7 @@ from models import norm_net, normal
 
 from asr_onnx import RepairOptions, html, repair, repair_page, report
 from asr_onnx.charts import charts
+from asr_onnx.provenance import dumps
 
 OPTIONS = RepairOptions(0.6, method="asr", providers="cpu")
 
@@ -32,7 +33,7 @@ def told():
     """A report as JSON gives it back."""
     rng = np.random.default_rng(1)
     result = repair(norm_net(rng), normal(rng, 20, 3, 8, 8), OPTIONS)
-    return json.loads(report.dumps(report.to_dict(result, model="nets/m.onnx")))
+    return json.loads(dumps(report.to_dict(result, model="nets/m.onnx")))
 
 
 @pytest.fixture

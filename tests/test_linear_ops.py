@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from models import build, norm_net, normal, run, stored, tap
 
+import asr_onnx
 from asr_onnx import RepairOptions, as_calibration, prune, repair
 from asr_onnx.calibration import model_inputs
 from asr_onnx.inspection import inspect
 from asr_onnx.options import OPS
-from asr_onnx.recipes import options_for
 from asr_onnx.sites import find_sites
 
 WEIGHTS = {OPS: ("w1", "w2", "w3", "w4"), OPS[2:]: ("w3", "w4"), ("Conv", "Gemm"): ("w1", "w3")}
@@ -211,4 +211,4 @@ def test_a_matmul_with_an_add_is_what_a_gemm_is(rng, how):
 def test_inspect_and_recipes_know_the_operators(rng):
     assert {s.op for s in find_sites(net(rng), OPS).sites} == set(OPS)
     assert next(s.op for s in inspect(net(rng)).sites) == "Conv"
-    assert options_for("best", ops=OPS).ops == OPS
+    assert asr_onnx.recipe("best", ops=OPS).ops == OPS

@@ -75,8 +75,8 @@ def test_as_many_detections_as_there_are_do_not_count_for_agreement(rng):
     assert outputs["found"].agreement is None and math.isnan(outputs["found"].cosine)
     worst = min(("boxes", "scores"), key=lambda n: outputs[n].agreement)
     assert found.models[0].agreement == outputs[worst].agreement < 1
-    (line,) = found.failures(Gates(min_agreement=1.0))
-    assert f"(output '{worst}')" in line
+    (failure,) = found.failures(Gates(min_agreement=1.0))
+    assert f"(output '{worst}')" in failure.reason
 
 
 class Reader(CalibrationDataReader):

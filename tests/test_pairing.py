@@ -7,10 +7,11 @@ import onnx
 import pytest
 from models import bare_net, build, copied, norm_net, normal, run, stored
 
-from asr_onnx import ModelError, PruneOptions, RepairOptions, prune, repair
+from asr_onnx import ModelError, PruneOptions, RepairOptions, UsageError, prune, recipe, repair
 from asr_onnx.pairing import rename_like
 
 OPTIONS = RepairOptions(0.6, method="asr", providers="cpu")
+GIVEN = RepairOptions(method="asr", providers="cpu")
 
 
 def renamed(model, prefix="dense/"):
@@ -34,7 +35,7 @@ def with_name(items, name):
 def test_pruned_elsewhere_is_pruned_here(rng, net):
     model, x = net(rng), normal(rng, 40, 3, 8, 8)
     here = repair(model, x, OPTIONS)
-    elsewhere = repair(prune(model, PruneOptions(0.6)), x, OPTIONS, dense=model)
+    elsewhere = repair(prune(model, PruneOptions(0.6)), x, GIVEN, dense=model)
     assert elsewhere.model.SerializeToString() == here.model.SerializeToString()
     assert elsewhere.sparsity == here.sparsity
     assert elsewhere.repaired_outputs == here.repaired_outputs
@@ -44,8 +45,8 @@ def test_pruned_elsewhere_is_pruned_here(rng, net):
 def test_names_in_the_dense_model_do_not_matter(rng, net):
     model, x = net(rng), normal(rng, 40, 3, 8, 8)
     pruned = prune(model, PruneOptions(0.6))
-    wanted = repair(pruned, x, OPTIONS, dense=model)
-    found = repair(pruned, x, OPTIONS, dense=renamed(model))
+    wanted = repair(pruned, x, GIVEN, dense=model)
+    found = repair(pruned, x, GIVEN, dense=renamed(model))
     assert found.model.SerializeToString() == wanted.model.SerializeToString()
 
 
@@ -57,11 +58,34 @@ def test_renaming_gives_the_same_function_under_the_other_names(rng):
     assert rename_like(model, model).SerializeToString() == model.SerializeToString()
 
 
-def test_the_sparsity_of_the_options_does_not_matter(rng):
+def test_the_report_tells_of_a_given_mask(rng):
     model, x = norm_net(rng), normal(rng, 16, 3, 8, 8)
     pruned = prune(model, PruneOptions(0.3))
-    result = repair(pruned, x, OPTIONS, dense=model)
+    result = repair(pruned, x, recipe("best", providers="cpu"), dense=model)
     assert result.sparsity == pytest.approx(0.3, abs=1e-3)
+    told = result.options.to_dict()
+    assert (told["criterion"], told["sparsity"], told["pattern"]) == ("given", None, None)
+    assert (told["recipe"], told["reconstruct"]) == ("best", True)
+
+
+@pytest.mark.parametrize(
+    "chosen",
+    [
+        {"sparsity": 0.6}, {"pattern": "2:4"}, {"include": "w1"}, {"exclude": "w1"},
+        {"criterion": "obs"}, {"allocation": "uniform"}, {"row_scale": "normalize"},
+    ],
+)  # fmt: skip
+def test_what_chooses_a_mask_does_not_go_with_a_given_one(rng, chosen):
+    model, x = norm_net(rng), normal(rng, 16, 3, 8, 8)
+    pruned = prune(model, PruneOptions(0.3))
+    (name,) = chosen
+    with pytest.raises(UsageError, match=f"leave out {name.replace('_', '-')}$"):
+        repair(pruned, x, RepairOptions(**chosen, providers="cpu"), dense=model)
+
+
+def test_a_given_mask_needs_the_dense_model(rng):
+    with pytest.raises(UsageError, match="give dense, too"):
+        repair(norm_net(rng), normal(rng, 16, 3, 8, 8), RepairOptions(criterion="given"))
 
 
 def folded(model, dense):
@@ -157,7 +181,7 @@ def test_another_graph_is_refused_and_the_difference_named(rng, change, message)
     dense = copied(model)
     change(dense)
     with pytest.raises(ModelError, match=message):
-        repair(prune(model, PruneOptions(0.6)), x, OPTIONS, dense=dense)
+        repair(prune(model, PruneOptions(0.6)), x, GIVEN, dense=dense)
 
 
 def test_a_tensor_that_the_pruned_model_shares_is_refused(rng):
@@ -173,5 +197,5 @@ def test_neither_model_is_changed(rng):
     model, x = norm_net(rng), normal(rng, 8, 3, 8, 8)
     pruned, dense = prune(model, PruneOptions(0.6)), renamed(model)
     before = pruned.SerializeToString(), dense.SerializeToString()
-    repair(pruned, x, OPTIONS, dense=dense)
+    repair(pruned, x, GIVEN, dense=dense)
     assert (pruned.SerializeToString(), dense.SerializeToString()) == before

@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 from models import bare_net, norm_net, normal, run, stored
 
+import asr_onnx
 from asr_onnx import RepairOptions, UsageError, prune, repair
-from asr_onnx.recipes import RECIPES, describe, options_for, stronger
+from asr_onnx.options import RECIPES, describe, stronger
 
 FAST = {"providers": "cpu", "sparsity": 0.6}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_is_its_options_and_the_defaults(recipe):
-    found = options_for(recipe)
+    found = asr_onnx.recipe(recipe)
     assert found == RepairOptions(recipe=recipe, **RECIPES[recipe])
     assert found.to_dict()["recipe"] == recipe
 
 
 def test_asr_is_what_the_options_are_without_a_recipe():
-    assert options_for("asr") == RepairOptions()
+    assert asr_onnx.recipe("asr") == RepairOptions()
 
 
 @pytest.mark.parametrize(
@@ -38,19 +39,19 @@ def test_asr_is_what_the_options_are_without_a_recipe():
     ],
 )
 def test_an_option_given_by_itself_wins_alone(recipe, name, value):
-    found, plain = options_for(recipe, **{name: value}), options_for(recipe)
+    found, plain = asr_onnx.recipe(recipe, **{name: value}), asr_onnx.recipe(recipe)
     changed = {k for k, v in found.to_dict().items() if v != plain.to_dict()[k]}
     assert getattr(found, name) == value
     assert changed == {name}
 
 
 def test_options_that_were_not_given_leave_the_recipe_alone():
-    assert options_for("best", criterion=None, reconstruct=None) == options_for("best")
+    assert asr_onnx.recipe("best", criterion=None, reconstruct=None) == asr_onnx.recipe("best")
 
 
 def test_an_unknown_recipe_is_refused():
     with pytest.raises(UsageError, match="recipe 'fast' is none of asr, best, paper"):
-        options_for("fast")
+        asr_onnx.recipe("fast")
 
 
 @pytest.mark.parametrize(
@@ -64,17 +65,19 @@ def test_an_unknown_recipe_is_refused():
 )
 def test_one_shot_statistics_do_not_go_with_second_moments(recipe, more):
     with pytest.raises(UsageError, match="one-shot statistics go with scaling"):
-        options_for(recipe, **more)
+        asr_onnx.recipe(recipe, **more)
 
 
 def test_the_hint_names_what_is_missing_and_nothing_else():
     masks, weights = "choose the masks", "re-fit the surviving weights"
-    assert stronger(options_for("best")) == ""
+    assert stronger(asr_onnx.recipe("best")) == ""
     for recipe in ("asr", "paper"):
-        assert masks in stronger(options_for(recipe)) and weights in stronger(options_for(recipe))
-    half = stronger(options_for("asr", reconstruct=True))
+        assert masks in stronger(asr_onnx.recipe(recipe)) and weights in stronger(
+            asr_onnx.recipe(recipe)
+        )
+    half = stronger(asr_onnx.recipe("asr", reconstruct=True))
     assert masks in half and weights not in half
-    other = stronger(options_for("best", reconstruct=False))
+    other = stronger(asr_onnx.recipe("best", reconstruct=False))
     assert masks not in other and weights in other
     assert "\n" not in half and half.startswith("--recipe best")
 
@@ -112,7 +115,7 @@ def test_the_command_line_lets_options_win_and_reports_them(folder, asr):
     )
     assert code == 0, err
     found = json.loads((folder / "r.json").read_text(encoding="utf-8"))["options"]
-    wanted = options_for("best", criterion="magnitude", prior="median", providers="cpu")
+    wanted = asr_onnx.recipe("best", criterion="magnitude", prior="median", providers="cpu")
     assert found == json.loads(json.dumps(wanted.to_dict()))
 
 
@@ -125,7 +128,7 @@ def test_the_command_line_refuses_what_does_not_go_together(folder, asr):
 
 def test_the_papers_protocol_from_end_to_end(rng):
     model, x = norm_net(rng), normal(rng, 48, 3, 8, 8) + 0.5
-    how = options_for("paper", **FAST, bn_batch_size=16, bn_batches=3)
+    how = asr_onnx.recipe("paper", **FAST, bn_batch_size=16, bn_batches=3)
     result = repair(model, x, how)
     old, new = stored(model), stored(result.model)
     pruned = stored(prune(model, how))
@@ -145,7 +148,9 @@ def test_one_shot_measures_every_layer_in_the_pruned_network(rng):
     """What is done to the first layer then does not reach the second's gain."""
     model, x = norm_net(rng), normal(rng, 32, 3, 8, 8)
     gains = {
-        (once, kept): repair(model, x, options_for("asr", one_shot=once, keep_first=kept, **FAST))
+        (once, kept): repair(
+            model, x, asr_onnx.recipe("asr", one_shot=once, keep_first=kept, **FAST)
+        )
         .sites[1]
         .gamma
         for once in (False, True)
@@ -159,7 +164,31 @@ def test_one_shot_measures_every_layer_in_the_pruned_network(rng):
 def test_best_is_closer_to_the_dense_model_than_asr(rng, net):
     model, x = net(rng), normal(rng, 256, 3, 8, 8) + 0.3
     errors = [
-        repair(model, x, options_for(name, **FAST)).repaired_outputs["y"].relative_error
+        repair(model, x, asr_onnx.recipe(name, **FAST)).repaired_outputs["y"].relative_error
         for name in ("asr", "best")
     ]
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_a_recipe_by_its_name_is_the_recipe():
+    """Not the defaults that call themselves by its name."""
+    assert RepairOptions(recipe="best") == asr_onnx.recipe("best")
+    assert asr_onnx.recipe("best", sparsity=0.8).criterion == "obs"
+
+
+@pytest.mark.parametrize(
+    "given", [{"recipe": "fast"}, {"criterion": "l1"}, {"method": "magic"}, {"prior": "none"}]
+)
+def test_what_is_not_known_is_an_error_at_birth(given):
+    (value,) = given.values()
+    with pytest.raises(UsageError, match=f"'{value}' is none of"):
+        RepairOptions(**given)
+
+
+def test_a_repair_by_the_name_of_a_recipe_is_that_repair(rng):
+    model, x = bare_net(rng), normal(rng, 32, 3, 8, 8)
+    named, spelt = (
+        repair(model, x, RepairOptions(**given, **FAST))
+        for given in ({"recipe": "best"}, {"criterion": "obs", "reconstruct": True})
+    )
+    assert named.model.SerializeToString() == spelt.model.SerializeToString()

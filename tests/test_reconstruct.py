@@ -40,21 +40,25 @@ def random_mask(rng, shape, density=0.4):
 
 
 def solver(monkeypatch, name):
-    """Make ``refit`` use one of its two ways."""
-    other = {"_exact": "_masked_cg", "_masked_cg": "_exact"}[name]
-    monkeypatch.setattr(reconstruct, other, getattr(reconstruct, name))
+    """Make ``refit`` use one of its three ways; the list returned has a name for each call."""
+    used = []
+    way = getattr(reconstruct, name)
+    for other in ("_exact", "_masked_cg", "_whole"):
+        monkeypatch.setattr(reconstruct, other, lambda *a: used.append(name) or way(*a))
+    return used
 
 
 WAYS = pytest.mark.parametrize("way", ["_exact", "_masked_cg"])
 
 
-@WAYS
+@pytest.mark.parametrize("way", ["_exact", "_masked_cg", "_whole"])
 @pytest.mark.parametrize("groups, rows", [(1, 6), (3, 2), (8, 1)])
 def test_a_full_mask_gives_the_dense_weights_back(rng, monkeypatch, way, groups, rows):
-    solver(monkeypatch, way)
+    used = solver(monkeypatch, way)
     x, old, y, offset = problem(rng, groups, rows, k=9)
     gram = moments(x, y)
     found = refit(gram, old, np.ones(old.shape, bool))
+    assert used == [way] * groups
     np.testing.assert_allclose(found, old, atol=1e-4)
     np.testing.assert_allclose(bias(gram, found), offset, atol=1e-3)
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from models import EVALUATION, ROOT, build, copied, norm_weights, normal, run, stored
 
-from asr_onnx import RepairOptions, load, prune, reconstruct, refit, repair
+from asr_onnx import CalibrationError, RepairOptions, load, prune, reconstruct, refit, repair
 from asr_onnx.calibration import as_calibration, model_inputs, open_samples
 from asr_onnx.gram import GramSums
 from asr_onnx.preprocess import Preprocess
@@ -99,7 +99,7 @@ def output_error(model, other, x):
 @pytest.mark.parametrize("criterion, pattern", [("magnitude", None), ("obs", None), ("obs", "2:4")])
 def test_refitting_beats_scaling_on_other_images(rng, export, criterion, pattern):
     model, x, other = export(rng), images(rng, 160), images(rng, 100)
-    how = options(criterion=criterion, pattern=pattern)
+    how = options(None if pattern else 0.7, criterion=criterion, pattern=pattern)
     scaled, fitted = (
         output_error(model, repair(model, x, replace(how, reconstruct=r)).model, other)
         for r in (False, True)
@@ -201,7 +201,7 @@ def test_the_mask_of_a_model_pruned_elsewhere_never_grows(rng):
         model,
         **{n: v * (rng.random(v.shape) < 0.4) for n, v in stored(model).items() if n in CONVS},
     )
-    result = repair(pruned, x, options(reconstruct=True), dense=model)
+    result = repair(pruned, x, options(None, reconstruct=True), dense=model)
     found = stored(result.model)
     for name in CONVS:
         np.testing.assert_array_equal(found[name] == 0, stored(pruned)[name] == 0)
@@ -312,3 +312,14 @@ def test_a_trained_network_at_90_percent_classifies_again(tmp_path):
     assert accuracy(model) > 0.85
     assert accuracy(prune(model, RepairOptions(0.9))) < 0.3
     assert accuracy(load(target).proto) > 0.7
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"reconstruct": True}, {"criterion": "obs"}, {"recipe": "best"}]
+)
+def test_infinite_activations_are_told_of_whatever_solves(rng, how):
+    model = residual_net(rng)
+    huge = {n: v * np.float32(1e30) for n, v in stored(model).items() if n in CONVS}
+    model = copied(model, **huge)
+    with pytest.raises(CalibrationError, match=r"(in|out)put of '.*' is not finite on the calib"):
+        repair(model, images(rng, 40), options(**how))

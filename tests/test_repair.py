@@ -19,7 +19,7 @@ from models import (
 from asr_onnx import ModelError, PruneOptions, RepairOptions, as_calibration, prune, repair
 from asr_onnx import task as module
 from asr_onnx.calibration import model_inputs
-from asr_onnx.repair import repair_all
+from asr_onnx.pipeline import repair_all
 from asr_onnx.walk import Course
 
 NETS = {"bare": bare_net, "norm": norm_net}

@@ -11,7 +11,7 @@ import sys
 
 import numpy as np
 import pytest
-from models import ROOT, files, normal
+from models import ROOT, copied, external_copy, files, norm_net, normal, stored
 from PIL import Image
 
 from asr_onnx.answers import SHOWN, collect
@@ -138,3 +138,37 @@ def test_arrays_as_pictures(rng, shape, size):
 def test_thumbnails_leave_out_what_is_no_picture(rng):
     assert thumbnails(calibration(rng), [3, 1]).keys() == {3, 1}
     assert thumbnails(calibration(rng, shape=(7,)), [0]) == {}
+
+
+def test_hashes_cover_external_data(folder, asr, rng):
+    """Models that differ in nothing but their data file are told apart."""
+    model = norm_net(rng)
+    other = copied(model, w1=stored(model)["w1"] * np.float32(1.5))
+    found = {}
+    for name, proto in (("a", model), ("b", other)):
+        path = external_copy(proto, folder / name)
+        words = (
+            "repair",
+            path,
+            "--calib",
+            "x.npy",
+            "--providers",
+            "cpu",
+            "--report",
+            f"{name}.json",
+        )
+        assert asr(*words, "-q")[0] == 0
+        found[name] = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))["files"]
+        assert {
+            f"{folder}/{name}/{f}"
+            for f in ("m.onnx", "weights.bin", "m.sparse.onnx", "m.sparse.onnx.data")
+        } == found[name].keys()
+        assert (
+            asr("compare", path, path, "--data", "x.npy", "--json", f"{name}.compared.json")[0] == 0
+        )
+        compared = json.loads((folder / f"{name}.compared.json").read_text(encoding="utf-8"))
+        assert compared["files"].items() <= found[name].items()
+    graph, data = (
+        [h[f"{folder}/{n}/{f}"] for n, h in found.items()] for f in ("m.onnx", "weights.bin")
+    )
+    assert graph[0] == graph[1] and data[0] != data[1]

@@ -19,9 +19,8 @@ from PIL import Image
 import asr_onnx
 from asr_onnx import AsrError, ModelError, PruneOptions, UsageError, sweep_work
 from asr_onnx.curve import curve, draw_file
-from asr_onnx.recipes import options_for
-from asr_onnx.scoring import Scorer
-from asr_onnx.sweep import grid, plan
+from asr_onnx.grid import grid, plan
+from asr_onnx.labelled import LabelledData
 from asr_onnx.sweep_jobs import make_jobs
 from asr_onnx.sweep_source import Source, digest, open_source
 from asr_onnx.sweep_work import Job, Task, do_anywhere
@@ -85,7 +84,7 @@ def test_a_cell_is_what_repair_and_compare_say(cases):
     assert places == [(recipe, *point) for recipe in ("asr", "best") for point in points]
     for cell in content["cells"]:
         point = {k: cell[k] for k in ("sparsity", "pattern")}
-        options = options_for(cell["recipe"], **point, providers="cpu")
+        options = asr_onnx.recipe(cell["recipe"], **point, providers="cpu")
         result = asr_onnx.repair(cases, calibration, options)
         pruned = asr_onnx.prune(cases, sweep_work.prune_options(options))  # by magnitude, always
         models = {"repaired": result.model, "pruned": pruned}
@@ -150,7 +149,7 @@ def test_what_is_finished_is_not_done_again(cases, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(sweep_work, "repair_all", no_work)
-        patch.setattr(Scorer, "top1", no_work)
+        patch.setattr(LabelledData, "top1", no_work)
         again, reused = sweep(**LABELLED)
     assert reused == 2 and again == first and state() == before
     more, reused = sweep(recipes=["best", "asr"], sparsities=[0.7, 0.6], **LABELLED)
@@ -161,11 +160,11 @@ def test_what_is_finished_is_not_done_again(cases, monkeypatch):
 def test_each_model_is_scored_once(cases, monkeypatch):
     scored = []
 
-    def top1(self, models, progress=None, wrapped=Scorer.top1):
+    def top1(self, models, progress=None, wrapped=LabelledData.top1):
         scored.extend(models)
         return wrapped(self, models, progress)
 
-    monkeypatch.setattr(Scorer, "top1", top1)
+    monkeypatch.setattr(LabelledData, "top1", top1)
     sweep(recipes=["asr", "best"], **LABELLED)
     assert sorted(scored) == [
         "asr at 50 %", "asr at 70 %", "best at 50 %", "best at 70 %", "dense",
@@ -317,7 +316,7 @@ def test_a_worker_that_dies_is_told_of_and_what_is_finished_is_kept(cases):
 
 def test_processes_that_see_other_files_are_refused(cases):
     opened = open_source(Source(Path("m.onnx"), Path("c.npy"), **SETTINGS))
-    task = Task("t", "cell", options_for("asr", sparsity=0.5, providers="cpu"))
+    task = Task("t", "cell", asr_onnx.recipe("asr", sparsity=0.5, providers="cpu"))
     job = Job(opened.source, digest(opened.identity), (task,))
     assert do_anywhere(job)[0].record["recipe"] == "asr"
     other_samples()
@@ -383,7 +382,9 @@ def test_a_scorer_fills_batches_and_runs_models_of_a_fixed_batch(cases, rng):
     for value in (*fixed.graph.input, *fixed.graph.output):
         value.type.tensor_type.shape.dim[0].dim_value = 8
     pruned = asr_onnx.prune(fixed, PruneOptions(0.6))
-    found = Scorer(fixed, Path("t.npy"), Path("l.npy")).top1({"dense": fixed, "pruned": pruned})
+    found = LabelledData(fixed, Path("t.npy"), Path("l.npy")).top1(
+        {"dense": fixed, "pruned": pruned}
+    )
     right = run(asr_onnx.prune(cases, PruneOptions(0.6)), x=np.load("t.npy"))["y"].argmax(1)
     assert (found["dense"].correct, found["dense"].total) == (60, 60)
     assert found["pruned"].correct == int((right == np.load("l.npy")).sum()) < 60

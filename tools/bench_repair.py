@@ -23,7 +23,6 @@ from rich.table import Table
 import asr_onnx
 from asr_onnx.cli_types import BYTES
 from asr_onnx.inputs import model_inputs
-from asr_onnx.recipes import options_for
 from asr_onnx.sessions import Device, Runner
 
 _BLOCKS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
@@ -103,7 +102,7 @@ def measure(model: Path, images: int, recipe: str, batch: int, limit: int) -> di
     start = time.perf_counter()
     loaded = asr_onnx.load(model)
     samples = asr_onnx.as_calibration(data, inputs, batch_size=batch, num_samples=images)
-    options = options_for(recipe, sparsity=0.9, memory_limit=limit, providers="cpu")
+    options = asr_onnx.recipe(recipe, sparsity=0.9, memory_limit=limit, providers="cpu")
     result = asr_onnx.repair(loaded.proto, samples, options)
     with tempfile.TemporaryDirectory() as folder:
         asr_onnx.save(result.model, Path(folder) / "out.onnx")

@@ -19,7 +19,6 @@ import onnx
 import asr_onnx
 from asr_onnx.calibration import Calibration, ImageSamples, open_samples
 from asr_onnx.inputs import model_inputs
-from asr_onnx.recipes import options_for
 from asr_onnx.sessions import Device, Runner
 
 SPARSITIES = {f"{s:g} %": {"sparsity": s / 100} for s in (50, 70, 80, 90, 95)}
@@ -80,7 +79,7 @@ def rows(
             cells = []
             for setting in settings.values():
                 try:
-                    options = options_for(**{"recipe": "asr", **variant, **setting})
+                    options = asr_onnx.RepairOptions(**variant, **setting)
                     cells.append(f"{score(asr_onnx.repair(proto, data, options).model):.1f}")
                 except asr_onnx.ModelError:
                     cells.append("–")  # no BatchNormalization to re-estimate

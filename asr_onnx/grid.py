@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_onnx.errors import AsrError, UsageError
-from asr_onnx.options import RepairOptions
-from asr_onnx.recipes import options_for
+from asr_onnx.options import RepairOptions, recipe
 from asr_onnx.sanity import check_preprocessing
 from asr_onnx.sweep_jobs import count_workers, make_jobs, results
 from asr_onnx.sweep_report import to_dict, write_results
@@ -87,7 +86,7 @@ def grid(
     points: list[dict[str, Any]] = [{"sparsity": float(s)} for s in sparsities]
     points += [{"pattern": p} for p in patterns]
     points = points or [{"sparsity": s} for s in SPARSITIES]
-    cells = (options_for(recipe, **point, **common) for recipe in recipes for point in points)
+    cells = (recipe(name, **point, **common) for name in recipes for point in points)
     return tuple(dict.fromkeys(cells))
 
 
@@ -146,7 +145,7 @@ def plan(opened: Opened, cells: Sequence[RepairOptions]) -> list[Task]:
     """All that is to be measured: the dense model, each pruned one once, the cells."""
     identity = opened.identity
     without = {**identity, "calibration": None}  # accuracy of the dense model is on other data
-    tasks = [Task(f"dense-{digest(without)}", "dense", cells[0])] if opened.scorer else []
+    tasks = [Task(f"dense-{digest(without)}", "dense", cells[0])] if opened.labelled else []
     pruned: dict[str, Task] = {}
     repaired = []
     for cell in cells:

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from asr_onnx import model as models
 from asr_onnx.calibration import Calibration, as_calibration, model_inputs
+from asr_onnx.errors import UsageError
 from asr_onnx.evaluate import Outputs
 from asr_onnx.options import OPS, RepairOptions
 from asr_onnx.pairing import rename_like
@@ -40,13 +41,14 @@ def repair(
 
     ``data`` is a ``Calibration``, or whatever ``as_calibration`` takes: a path, an array with
     samples first, a dict of arrays by input name, an iterable of such dicts.
-    With ``dense`` the zeros of ``proto`` are the mask and ``options.sparsity`` is not used.
+    With ``dense`` the zeros of ``proto`` are the mask; options that choose one are refused.
     Neither model is changed.  ``progress`` is called with (done, total, what) before each site.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
     line that names the cause.
     """
-    cells = [options or RepairOptions()]
+    options = options or RepairOptions()
+    cells = [options if dense is None else options.for_given_mask()]
     return _repair(proto, data, cells, dense, progress)[0]
 
 
@@ -83,6 +85,8 @@ def _repair(
 ) -> list[RepairResult]:
     """Repairs that share their sites, side by side."""
     started = time.perf_counter()
+    if dense is None and not all(o.chooses_mask for o in cells):
+        raise UsageError("criterion 'given' is for a model that is pruned already: give dense, too")
     models.check_in_memory(proto)
     calibration = as_calibration(data, model_inputs(proto))
     device = choose_device(cells[0].providers)
@@ -109,7 +113,7 @@ def _walk(
         models.check_in_memory(dense)
         reference = rename_like(dense, proto)
         found = find_sites(reference, OPS).sites
-    tasks = [Task(proto, sites, survey, options, dense is not None) for options in cells]
+    tasks = [Task(proto, sites, survey, options) for options in cells]
     limit = default_limit() if cells[0].memory_limit is None else cells[0].memory_limit
     with TensorStore(limit) as store, threadpool_limits(1, user_api="blas"):
         course = Course(

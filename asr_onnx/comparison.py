@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from asr_onnx.calibration import Batch, Calibration, ImageSamples, as_calibration
 from asr_onnx.errors import ModelError, UsageError
-from asr_onnx.evaluate import MatchAccumulator, OutputMatch
+from asr_onnx.evaluate import MatchAccumulator, OutputMatch, class_scores
 from asr_onnx.footprint import Footprint
-from asr_onnx.gates import Gates, Measured, failures, worst_agreement
+from asr_onnx.gates import Failure, Gates, Measured, failures, worst_agreement
 from asr_onnx.labels import Labels, find_labels
 from asr_onnx.latency import Latency, measure
 from asr_onnx.lineup import Lineup, ModelLike, line_up
@@ -63,15 +63,15 @@ class Comparison:
     preprocessing: str
     device: str
 
-    def failures(self, gates: Gates) -> list[str]:
-        """One line for every gate that a model fails; see ``asr_onnx.gates``."""
+    def failures(self, gates: Gates) -> list[Failure]:
+        """Every gate that a model fails; see ``asr_onnx.gates``."""
         dense = self.dense.top1.share if self.dense.top1 else None
-        lines = []
+        found = []
         for m in self.models:
             output, agreement = worst_agreement(m.outputs, self.samples)
             accuracy = m.top1.share if m.top1 else None
-            lines += failures(gates, Measured(agreement, accuracy, dense, output), m.name)
-        return lines
+            found += failures(gates, Measured(agreement, accuracy, dense, output), m.name)
+        return found
 
 
 def compare(
@@ -180,7 +180,7 @@ class _Tally:
 
     def _find_classes(self, outputs: Mapping[str, AnyArray], count: int) -> None:
         """Settle which output holds the classes, and whether the labels go with it."""
-        found = (n for n, a in outputs.items() if _has_classes(a, count))
+        found = (n for n, a in outputs.items() if class_scores(a, count) is not None)
         self.class_output = next(found, None)
         if self.class_output is None:
             if self.labels and self._required:
@@ -226,9 +226,3 @@ class _Tally:
                 )
             )
         return reports
-
-
-def _has_classes(array: AnyArray, count: int) -> bool:
-    """Whether an output is (N, classes), or that with further axes of 1."""
-    sized = array.ndim >= 2 and len(array) == count and array.shape[1] > 1
-    return sized and array.dtype.kind in "fiu" and array[0].size == array.shape[1]

@@ -1,19 +1,23 @@
-"""Top-1 accuracy of a dense model and of models made of it, each model run only once."""
+"""Labelled data: the top-1 accuracy of a dense model and of models made of it."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 
 from asr_onnx.calibration import Calibration, model_inputs, open_samples
-from asr_onnx.compare import Progress, compare
+from asr_onnx.comparison import Comparison, Progress, compare
+from asr_onnx.data_source import choose_preprocess, holds_images
 from asr_onnx.errors import CalibrationError
-from asr_onnx.input_shapes import with_shapes
+from asr_onnx.evaluate import class_scores
+from asr_onnx.input_shapes import parse_input_shapes, with_shapes
 from asr_onnx.labels import find_labels
 from asr_onnx.lineup import line_up
 from asr_onnx.preprocess import Preprocess
@@ -21,13 +25,14 @@ from asr_onnx.sessions import Device
 from asr_onnx.statistics import Accuracy, Hits, accuracy, top_hits
 
 
-class Scorer:
-    """Labelled data, and what ``compare`` says the ``dense`` model's class output is.
+class LabelledData:
+    """Labelled ``samples``, and what ``compare`` says the ``dense`` model's class output is.
 
     ``path`` is what ``open_samples`` takes, ``labels`` and ``classes`` are what ``find_labels``
     does, ``shapes`` what ``with_shapes`` does.
 
-    Raises whatever these raise, and ``CalibrationError`` where accuracy cannot be told.
+    Raises whatever these raise, and ``CalibrationError`` where accuracy cannot be told: better now
+    than after the repair.
     """
 
     def __init__(
@@ -43,21 +48,20 @@ class Scorer:
     ) -> None:
         self._dense, self._shapes, self._batch_size = dense, shapes or {}, batch_size
         self._device = device or Device()
-        self.samples = open_samples(
-            path, with_shapes(model_inputs(dense), self._shapes), preprocess
-        )
-        probe = compare(
+        inputs = with_shapes(model_inputs(dense), self._shapes)
+        self.samples = open_samples(path, inputs, preprocess)
+        self._compare = partial(
+            compare,
             dense,
-            {"dense": dense},
-            self.samples,
-            labels,
+            data=self.samples,
+            labels=labels,
             classes=classes,
             input_shapes=self._shapes,
-            num_samples=1,
             batch_size=batch_size,
             providers=str(self._device),
             latency=False,
         )
+        probe = self._compare({"dense": dense}, num_samples=1)
         found = find_labels(labels, self.samples, classes)
         if found is None or probe.labels is None or probe.class_output is None:
             raise CalibrationError(
@@ -67,10 +71,39 @@ class Scorer:
         self.labels, self.output = found, probe.class_output
         self.preprocessing = probe.preprocessing
 
+    @classmethod
+    def of(
+        cls, dense: onnx.ModelProto, model: Path, settings: Mapping[str, Any], device: Device
+    ) -> LabelledData | None:
+        """What ``--data`` and its companions in ``settings`` name; ``None`` without ``--data``.
+
+        ``model`` is the file the model was read from: preprocessing may lie next to it.
+        """
+        data = settings["data"]
+        if not data:
+            return None
+        images = holds_images(data)
+        return cls(
+            dense,
+            data,
+            settings["labels"],
+            settings["classes"],
+            choose_preprocess(model, settings, images=True)[0] if images else None,
+            parse_input_shapes(settings["input_shapes"]),
+            settings["batch_size"],
+            device,
+        )
+
+    def compare(
+        self, models: Mapping[str, onnx.ModelProto], progress: Progress | None = None
+    ) -> Comparison:
+        """The models and the dense one on all of the data."""
+        return self._compare(models, progress=progress)
+
     def top1(
         self, models: Mapping[str, onnx.ModelProto], progress: Progress | None = None
     ) -> dict[str, Accuracy]:
-        """Accuracy on all of the data of each model, side by side; the names are for errors, too.
+        """Accuracy on all of the data of each model, side by side, each run only once.
 
         Raises ``ModelError`` for a model that does not fit the dense one, ``CalibrationError`` for
         a sample that cannot be used.
@@ -91,6 +124,7 @@ class Scorer:
             labels = self.labels.values[list(batch.samples)]
             results = lineup.run(data.feeds(batch))
             for entry, outputs in zip(lineup.entries, results, strict=True):
-                scores = outputs[self.output]
-                hits[entry.name].append(top_hits(scores.reshape(len(scores), -1), labels, 1))
+                scores = class_scores(outputs[self.output], len(labels))
+                assert scores is not None, "a lineup's models have the same outputs"
+                hits[entry.name].append(top_hits(scores, labels, 1))
         return {name: accuracy(np.concatenate(parts)) for name, parts in hits.items()}
