@@ -11,48 +11,48 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from asr_onnx.calibration import Calibration as Calibration
-    from asr_onnx.calibration import as_calibration as as_calibration
-    from asr_onnx.comparison import Comparison as Comparison
-    from asr_onnx.comparison import compare as compare
+    from asr_onnx.data.batches import Calibration as Calibration
+    from asr_onnx.data.batches import as_calibration as as_calibration
+    from asr_onnx.data.preprocess import Preprocess as Preprocess
     from asr_onnx.errors import AsrError as AsrError
     from asr_onnx.errors import CalibrationError as CalibrationError
     from asr_onnx.errors import ModelError as ModelError
     from asr_onnx.errors import ProviderError as ProviderError
     from asr_onnx.errors import QualityError as QualityError
     from asr_onnx.errors import UsageError as UsageError
-    from asr_onnx.gates import Failure as Failure
-    from asr_onnx.gates import Gates as Gates
-    from asr_onnx.grid import sweep as sweep
-    from asr_onnx.inspection import Inspection as Inspection
-    from asr_onnx.inspection import inspect as inspect
-    from asr_onnx.model import load as load
-    from asr_onnx.model import save as save
+    from asr_onnx.evaluation.comparison import Comparison as Comparison
+    from asr_onnx.evaluation.comparison import compare as compare
+    from asr_onnx.evaluation.gates import Failure as Failure
+    from asr_onnx.evaluation.gates import Gates as Gates
+    from asr_onnx.graph.model_file import load as load
+    from asr_onnx.graph.model_file import save as save
     from asr_onnx.options import PruneOptions as PruneOptions
     from asr_onnx.options import RepairOptions as RepairOptions
     from asr_onnx.options import recipe as recipe
     from asr_onnx.pipeline import repair as repair
     from asr_onnx.pipeline import repair_all as repair_all
-    from asr_onnx.preprocess import Preprocess as Preprocess
-    from asr_onnx.pruning import prune as prune
-    from asr_onnx.result import RepairResult as RepairResult
-    from asr_onnx.result import SiteReport as SiteReport
+    from asr_onnx.pruning.choose import prune as prune
+    from asr_onnx.pruning.inspection import Inspection as Inspection
+    from asr_onnx.pruning.inspection import inspect as inspect
+    from asr_onnx.repairing.result import RepairResult as RepairResult
+    from asr_onnx.repairing.result import SiteReport as SiteReport
+    from asr_onnx.sweeps.grid import sweep as sweep
 
 _MODULES = {
-    "calibration": ("Calibration", "as_calibration"),
-    "comparison": ("Comparison", "compare"),
+    "data.batches": ("Calibration", "as_calibration"),
+    "evaluation.comparison": ("Comparison", "compare"),
     "errors": (
         "AsrError", "CalibrationError", "ModelError", "ProviderError", "QualityError", "UsageError",
     ),
-    "gates": ("Failure", "Gates"),
-    "inspection": ("Inspection", "inspect"),
-    "model": ("load", "save"),
+    "evaluation.gates": ("Failure", "Gates"),
+    "pruning.inspection": ("Inspection", "inspect"),
+    "graph.model_file": ("load", "save"),
     "options": ("PruneOptions", "RepairOptions", "recipe"),
-    "preprocess": ("Preprocess",),
-    "pruning": ("prune",),
+    "data.preprocess": ("Preprocess",),
+    "pruning.choose": ("prune",),
     "pipeline": ("repair", "repair_all"),
-    "result": ("RepairResult", "SiteReport"),
-    "grid": ("sweep",),
+    "repairing.result": ("RepairResult", "SiteReport"),
+    "sweeps.grid": ("sweep",),
 }  # fmt: skip
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

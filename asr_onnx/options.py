@@ -10,10 +10,10 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from asr_onnx.allocation import ALLOCATIONS
 from asr_onnx.errors import UsageError
-from asr_onnx.masks import check_sparsity, parse_pattern
-from asr_onnx.shrinkage import METHODS, parse_prior
+from asr_onnx.maths.densities import ALLOCATIONS
+from asr_onnx.maths.masks import check_sparsity, parse_pattern
+from asr_onnx.maths.scale_rules import METHODS, parse_prior
 
 BN_STATS = ("dense", "cumulative", "ema")
 OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")

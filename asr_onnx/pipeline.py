@@ -13,18 +13,18 @@ from collections.abc import Callable, Hashable, Sequence
 import onnx
 from threadpoolctl import threadpool_limits
 
-from asr_onnx import model as models
-from asr_onnx.calibration import Calibration, as_calibration, model_inputs
+from asr_onnx.data.batches import Calibration, as_calibration, model_inputs
 from asr_onnx.errors import UsageError
-from asr_onnx.evaluate import Outputs
+from asr_onnx.evaluation.outputs import Outputs
+from asr_onnx.execution.lockstep import Course
+from asr_onnx.execution.session import Device, choose_device
+from asr_onnx.execution.tensor_store import TensorStore, default_limit
+from asr_onnx.graph import model_file as models
+from asr_onnx.graph.pairing import rename_like
+from asr_onnx.graph.sites import find_sites, with_heads
 from asr_onnx.options import OPS, RepairOptions
-from asr_onnx.pairing import rename_like
-from asr_onnx.result import RepairResult
-from asr_onnx.sessions import Device, choose_device
-from asr_onnx.sites import find_sites, with_heads
-from asr_onnx.store import TensorStore, default_limit
-from asr_onnx.task import Task
-from asr_onnx.walk import Course
+from asr_onnx.repairing.job import Task
+from asr_onnx.repairing.result import RepairResult
 
 Progress = Callable[[int, int, str], None]
 

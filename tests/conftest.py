@@ -11,7 +11,7 @@ from hypothesis import settings
 from models import norm_net, normal
 from PIL import Image
 
-from asr_onnx import cli
+from asr_onnx.cli import main as cli
 
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("project")

@@ -10,10 +10,10 @@ import onnx
 from numpy.typing import ArrayLike, NDArray
 from onnx import numpy_helper
 
-from asr_onnx.inputs import model_inputs
-from asr_onnx.sessions import Device, Runner
-from asr_onnx.sites import find_sites
-from asr_onnx.types import Site
+from asr_onnx.execution.session import Device, Runner
+from asr_onnx.graph.inputs import model_inputs
+from asr_onnx.graph.records import Site
+from asr_onnx.graph.sites import find_sites
 
 Array = NDArray[np.generic]
 

@@ -1,16 +1,18 @@
-"""The house rules: imports go one way, files stay small, torch stays out."""
+"""The house rules that no linter knows; import-linter checks the direction of imports."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from graphlib import TopologicalSorter
 
 import pytest
 from models import ROOT
 
 PACKAGE = ROOT / "asr_onnx"
-MODULES = {p.stem: ast.parse(p.read_text(encoding="utf-8")) for p in sorted(PACKAGE.glob("*.py"))}
+MODULES = {
+    ".".join(p.relative_to(PACKAGE).with_suffix("").parts): ast.parse(p.read_text(encoding="utf-8"))
+    for p in sorted(PACKAGE.rglob("*.py"))
+}
 LONGEST = 400  # lines
 
 
@@ -26,32 +28,15 @@ def imported(tree: ast.AST) -> set[str]:
     return found
 
 
-def own(tree: ast.AST) -> set[str]:
-    """The package's modules that are imported; the package itself is the module __init__."""
-    names = {n.removeprefix("asr_onnx.") for n in imported(tree) if n.startswith("asr_onnx.")}
-    return {n.split(".")[0] for n in names} & MODULES.keys()
-
-
 def third_party(tree: ast.AST) -> set[str]:
     return {n.split(".")[0] for n in imported(tree)} - sys.stdlib_module_names - {"asr_onnx"}
 
 
-def test_imports_go_one_way():
-    graph = {name: own(tree) for name, tree in MODULES.items()}
-    assert graph["pipeline"] >= {"walk", "task"}, "the imports are not found"
-    tuple(TopologicalSorter(graph).static_order())  # raises CycleError
-
-
 @pytest.mark.parametrize("name", MODULES)
 def test_files_stay_small_and_say_what_they_are_for(name):
-    lines = (PACKAGE / f"{name}.py").read_text(encoding="utf-8").splitlines()
+    lines = (PACKAGE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) <= LONGEST
     assert ast.get_docstring(MODULES[name])
-
-
-@pytest.mark.parametrize("name", ["moments", "shrinkage", "masks"])
-def test_maths_knows_arrays_and_no_graphs(name):
-    assert third_party(MODULES[name]) <= {"numpy", "scipy"}
 
 
 def test_every_third_party_import_is_declared():
@@ -66,4 +51,4 @@ def test_nothing_but_the_command_line_prints():
     for name, tree in MODULES.items():
         calls = {n.func.id for n in ast.walk(tree)
                  if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}  # fmt: skip
-        assert "print" not in calls or name == "cli", name
+        assert "print" not in calls or name.startswith("cli."), name

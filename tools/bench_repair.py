@@ -21,9 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 import asr_onnx
-from asr_onnx.cli_types import BYTES
-from asr_onnx.inputs import model_inputs
-from asr_onnx.sessions import Device, Runner
+from asr_onnx.cli.types import BYTES
+from asr_onnx.execution.session import Device, Runner
+from asr_onnx.graph.inputs import model_inputs
 
 _BLOCKS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
 

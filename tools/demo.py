@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import asr_onnx
-from asr_onnx.comparison_report import interval_text
+from asr_onnx.reports.comparison_tables import interval_text
 
 SAMPLES = Path(__file__).resolve().parent.parent / "sample_models"
 

@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 
 import asr_onnx
-from asr_onnx.calibration import Calibration, ImageSamples, open_samples
-from asr_onnx.inputs import model_inputs
-from asr_onnx.sessions import Device, Runner
+from asr_onnx.data.batches import Calibration, ImageSamples, open_samples
+from asr_onnx.execution.session import Device, Runner
+from asr_onnx.graph.inputs import model_inputs
 
 SPARSITIES = {f"{s:g} %": {"sparsity": s / 100} for s in (50, 70, 80, 90, 95)}
 SETTINGS: dict[str, dict[str, Any]] = {**SPARSITIES, "2:4": {"pattern": "2:4"}}

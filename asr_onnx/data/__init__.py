@@ -1,0 +1,1 @@
+"""What networks are fed: images and arrays as samples, samples as batches, labels."""

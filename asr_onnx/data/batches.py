@@ -1,0 +1,199 @@
+"""Calibration data as re-iterable batches, a part of them held out from solving."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from asr_onnx.data.arrays import ArraySamples
+from asr_onnx.data.foreign import DataReader, from_reader
+from asr_onnx.data.openers import ImageSamples, Samples, check_no_preprocess, open_samples, take
+from asr_onnx.data.preprocess import Preprocess
+from asr_onnx.errors import CalibrationError, UsageError
+from asr_onnx.graph.inputs import ModelInput, fixed_batch, model_inputs, shape_text
+from asr_onnx.graph.records import AnyArray
+
+__all__ = [
+    "ArraySamples",
+    "Batch",
+    "Calibration",
+    "ImageSamples",
+    "ModelInput",
+    "Samples",
+    "as_calibration",
+    "model_inputs",
+    "open_samples",
+    "take",
+]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Number ``index``, made of ``samples`` (positions in the calibration's ``samples``)."""
+
+    index: int
+    samples: tuple[int, ...]
+    held_out: bool
+
+
+class Calibration:
+    """A seeded selection of samples in batches: those to solve on first, then those held out.
+
+    ``holdout`` is the share held out, at least one sample unless it is 0 or there is only one.  A
+    ``fixed_batch`` of the model overrides ``batch_size``, and then unfilled batches are dropped.
+    Samples are read anew for each pass.
+
+    Raises ``UsageError`` for settings that cannot be meant, ``CalibrationError`` for unusable data.
+    """
+
+    def __init__(
+        self,
+        samples: Samples,
+        inputs: Sequence[ModelInput],
+        batch_size: int = 32,
+        num_samples: int = 512,
+        seed: int = 0,
+        holdout: float = 0.2,
+    ) -> None:
+        if batch_size < 1:
+            raise UsageError(f"batch size {batch_size} is not positive")
+        if not 0 <= holdout < 1:
+            raise UsageError(f"held-out share {holdout:g} is outside [0, 1)")
+        self.samples = samples
+        self.inputs = tuple(inputs)
+        self.seed = seed
+        self.holdout = holdout
+        chosen = take(samples, num_samples, seed)
+        if not chosen:
+            raise CalibrationError("the calibration data holds no samples")
+        self.fixed_batch = fixed_batch(self.inputs)
+        self.batch_size = self.fixed_batch or batch_size
+        self.batches = self._cut(chosen, full_only=self.fixed_batch is not None)
+        self._first = self.batches[0].samples[0]
+        self._shapes = {n: a.shape for n, a in self._checked(self._first).items()}
+
+    @property
+    def num_solve(self) -> int:
+        """Number of samples in the batches to solve on."""
+        return sum(len(b.samples) for b in self.batches if not b.held_out)
+
+    @property
+    def num_held_out(self) -> int:
+        """Number of samples in the held-out batches."""
+        return sum(len(b.samples) for b in self.batches if b.held_out)
+
+    @property
+    def checked(self) -> tuple[Batch, ...]:
+        """The batches results are checked on: the held-out ones, or all when none is held out."""
+        return tuple(b for b in self.batches if b.held_out) or self.batches
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[dict[str, AnyArray]]:
+        return (self.feeds(b) for b in self.batches)
+
+    def feeds(self, batch: Batch) -> dict[str, AnyArray]:
+        """The batch's arrays by input name, (B, ...), contiguous and finite.
+
+        Raises ``CalibrationError`` naming the sample that cannot be used.
+        """
+        stacked = {
+            i.name: np.empty((len(batch.samples), *self._shapes[i.name]), i.dtype)
+            for i in self.inputs
+        }
+        for row, index in enumerate(batch.samples):
+            for name, array in self._checked(index).items():
+                if array.shape != self._shapes[name]:
+                    raise self._misfit(index, name, array.shape)
+                stacked[name][row] = array
+        return stacked
+
+    def _misfit(self, index: int, name: str, shape: tuple[int, ...]) -> CalibrationError:
+        one, other = self.samples.name(self._first), self.samples.name(index)
+        return CalibrationError(
+            f"samples '{one}' {shape_text(self._shapes[name])} and '{other}' {shape_text(shape)} "
+            f"of input '{name}' differ in shape: give --resize or --crop for images, "
+            "arrays of one shape"
+        )
+
+    def _checked(self, index: int) -> dict[str, AnyArray]:
+        """One sample as the model can take it."""
+        sample = self.samples[index]
+        for i in self.inputs:
+            array, name = sample.get(i.name), self.samples.name(index)
+            if array is None:
+                raise CalibrationError(f"sample '{name}' has nothing for input '{i.name}'")
+            if array.dtype != i.dtype or not i.accepts(array.shape):
+                raise CalibrationError(
+                    f"sample '{name}' is {array.dtype} {shape_text(array.shape)}, but input "
+                    f"'{i.name}' takes {i.dtype} {shape_text(i.shape[1:])}"
+                )
+            if not np.isfinite(array).all():
+                raise CalibrationError(f"sample '{name}' has NaN or Inf for input '{i.name}'")
+        return {i.name: sample[i.name] for i in self.inputs}
+
+    def _cut(self, chosen: tuple[int, ...], full_only: bool) -> tuple[Batch, ...]:
+        size, split = self.batch_size, len(chosen) - _held_out(len(chosen), self.holdout)
+        if full_only and split < size:
+            need = next(n for n in count(size) if n - _held_out(n, self.holdout) >= size)
+            raise CalibrationError(
+                f"{len(chosen)} calibration samples are too few: the model's batch size is fixed "
+                f"to {size}, which takes {need} with {self.holdout:g} of them held out"
+            )
+        batches: list[Batch] = []
+        for part, held_out in ((chosen[:split], False), (chosen[split:], True)):
+            for start in range(0, len(part), size):
+                members = part[start : start + size]
+                if len(members) == size or not full_only:
+                    batches.append(Batch(len(batches), members, held_out))
+        return tuple(batches)
+
+
+def _held_out(total: int, share: float) -> int:
+    if total < 2 or not share:
+        return 0
+    return min(max(round(share * total), 1), total - 1)
+
+
+def as_calibration(
+    data: object,
+    inputs: Sequence[ModelInput],
+    preprocess: Preprocess | None = None,
+    **settings: Any,
+) -> Calibration:
+    """Whatever the Python API is given as calibration data; ``settings`` are ``Calibration``'s.
+
+    ``data`` is a ``Calibration`` (returned as it is), a path (see ``open_samples``), samples, an
+    array with samples first, a dict of such arrays by input name, an iterable of such dicts, or a
+    ``CalibrationDataReader`` of ONNX Runtime's; the last two are read once and kept.
+    Raises ``CalibrationError`` for data that does not fit.
+    """
+    if isinstance(data, Calibration):
+        return data
+    return Calibration(_as_samples(data, inputs, preprocess), inputs, **settings)
+
+
+def _as_samples(
+    data: object, inputs: Sequence[ModelInput], preprocess: Preprocess | None
+) -> Samples:
+    if isinstance(data, (str, os.PathLike)):
+        return open_samples(os.fspath(data), inputs, preprocess)
+    check_no_preprocess("arrays and samples", preprocess)
+    if isinstance(data, Samples):
+        return data
+    if isinstance(data, DataReader):
+        return from_reader(data, inputs)
+    if isinstance(data, (np.ndarray, Mapping)):
+        return ArraySamples.from_data(data, inputs)
+    if isinstance(data, Iterable):
+        return ArraySamples.from_batches(data, inputs)
+    raise UsageError(
+        f"calibration data of type {type(data).__name__}: give a path, an array, "
+        "a dict of arrays or an iterable of such dicts"
+    )

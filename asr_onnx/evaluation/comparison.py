@@ -1,0 +1,228 @@
+"""Compare models with the dense one they came from: accuracy, agreement, size and speed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_onnx.data.batches import Batch, Calibration, ImageSamples, as_calibration
+from asr_onnx.data.labels import Labels, find_labels
+from asr_onnx.data.preprocess import Preprocess
+from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.evaluation.footprint import Footprint
+from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures, worst_agreement
+from asr_onnx.evaluation.latency import Latency, measure
+from asr_onnx.evaluation.lineup import Lineup, ModelLike, line_up
+from asr_onnx.evaluation.outputs import MatchAccumulator, OutputMatch, class_scores
+from asr_onnx.execution.session import choose_device
+from asr_onnx.graph.records import AnyArray
+from asr_onnx.maths.intervals import Accuracy, Hits, PairedTest, accuracy, paired_test, top_hits
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class ModelReport:
+    """One model; what needs labels is ``None`` without, what compares is for the dense model.
+
+    ``outputs``: each output against the dense model's.  ``agreement``: share with the dense
+    arg-max, of the output where it is lowest (see ``gates.worst_agreement``).
+    ``top1``, ``topk``: accuracies.  ``against_dense`` and ``against_previous`` (``None`` for the
+    first model, whose previous one is the dense one) test top-1 on the same samples.
+    """
+
+    name: str
+    footprint: Footprint
+    outputs: Mapping[str, OutputMatch]
+    agreement: float | None = None
+    top1: Accuracy | None = None
+    topk: Accuracy | None = None
+    against_dense: PairedTest | None = None
+    against_previous: PairedTest | None = None
+    latency: Latency | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The dense model and the others, all on the same ``samples`` (a number).
+
+    ``labels`` says where the labels come from, ``None`` without any; ``class_output`` is the first
+    output (N, classes), ``k`` the k of ``topk``, ``None`` where it would say nothing.
+    """
+
+    dense: ModelReport
+    models: tuple[ModelReport, ...]
+    samples: int
+    labels: str | None
+    class_output: str | None
+    k: int | None
+    preprocessing: str
+    device: str
+
+    def failures(self, gates: Gates) -> list[Failure]:
+        """Every gate that a model fails; see ``asr_onnx.gates``."""
+        dense = self.dense.top1.share if self.dense.top1 else None
+        found = []
+        for m in self.models:
+            output, agreement = worst_agreement(m.outputs, self.samples)
+            accuracy = m.top1.share if m.top1 else None
+            found += failures(gates, Measured(agreement, accuracy, dense, output), m.name)
+        return found
+
+
+def compare(
+    dense: ModelLike,
+    models: Iterable[ModelLike] | Mapping[str, ModelLike],
+    data: object,
+    labels: object = None,
+    *,
+    classes: object = None,
+    preprocess: Preprocess | None = None,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    num_samples: int | None = None,
+    batch_size: int = 32,
+    seed: int = 0,
+    topk: int = 5,
+    providers: str = "auto",
+    latency: bool = True,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Run ``dense`` and ``models`` (files or protos; a mapping names them) on the same ``data``.
+
+    ``data`` is what ``as_calibration`` takes, ``labels`` and ``classes`` what ``find_labels`` does:
+    by default the class folders of images are their labels, ``False`` is for no labels.
+    ``input_shapes`` by input name, batch axis first, settle dimensions that all models leave open.
+    All samples are used unless ``num_samples`` of them are drawn.  Outputs are compared batch by
+    batch and not kept.  ``progress`` is called with (done, total, what) before each batch.
+
+    Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
+    line that names the cause.
+    """
+    if topk < 1:
+        raise UsageError(f"top-{topk}: k is not positive")
+    device = choose_device(providers)
+    lineup = line_up(dense, models, device, input_shapes)
+    calibration = as_calibration(
+        data.samples if isinstance(data, Calibration) else data,
+        lineup.inputs,
+        preprocess,
+        batch_size=lineup.batch or batch_size,
+        num_samples=sys.maxsize if num_samples is None else num_samples,
+        seed=seed,
+        holdout=0.0,
+    )
+    found = find_labels(labels, calibration.samples, classes)
+    tally = _Tally(calibration, found, topk, required=labels is not None)
+    for batch in calibration.batches:
+        if progress:
+            progress(batch.index, len(calibration), "batches")
+        tally.update(lineup, batch)
+    times: Sequence[Latency | None] = [None] * len(lineup.entries)
+    if latency:
+        size, sample = lineup.batch or 1, calibration.batches[0].samples[0]
+        times = measure(
+            [e.runner for e in lineup.entries],
+            calibration.feeds(Batch(0, (sample,) * size, held_out=False)),
+        )
+    reports = tally.reports(lineup, times)
+    samples, how = calibration.samples, "arrays as they are"
+    if isinstance(samples, ImageSamples):
+        how = samples.preprocess.describe()
+    return Comparison(
+        dense=reports[0],
+        models=tuple(reports[1:]),
+        samples=calibration.num_solve,
+        labels=tally.labels.source if tally.labels else None,
+        class_output=tally.class_output,
+        k=tally.k if tally.labels else None,
+        preprocessing=how,
+        device=str(device),
+    )
+
+
+class _Tally:
+    """What is counted batch by batch; position 0 is the dense model."""
+
+    def __init__(
+        self, calibration: Calibration, labels: Labels | None, topk: int, required: bool
+    ) -> None:
+        self.labels = labels
+        self.class_output: str | None = None
+        self.k: int | None = topk
+        self._calibration = calibration
+        self._required = required
+        self._matches: dict[tuple[int, str], MatchAccumulator] = {}
+        self._hits: dict[tuple[int, int], list[Hits]] = {}  # by model and k
+
+    def update(self, lineup: Lineup, batch: Batch) -> None:
+        dense: dict[str, AnyArray] = {}
+        for index, outputs in enumerate(lineup.run(self._calibration.feeds(batch))):
+            if not index:
+                dense = outputs
+                if not batch.index:
+                    self._find_classes(dense, len(batch.samples))
+            name = self.class_output
+            if name and outputs[name].shape != dense[name].shape:
+                raise ModelError(
+                    f"output '{name}' of '{lineup.entries[index].name}' has shape "
+                    f"{list(outputs[name].shape)}, the dense model's {list(dense[name].shape)}"
+                )
+            if index:
+                for output, values in dense.items():
+                    match = self._matches.setdefault((index, output), MatchAccumulator())
+                    match.update(values, outputs[output])
+            if name and self.labels:
+                self._count(index, outputs[name], self.labels.values[list(batch.samples)])
+
+    def _find_classes(self, outputs: Mapping[str, AnyArray], count: int) -> None:
+        """Settle which output holds the classes, and whether the labels go with it."""
+        found = (n for n, a in outputs.items() if class_scores(a, count) is not None)
+        self.class_output = next(found, None)
+        if self.class_output is None:
+            if self.labels and self._required:
+                raise ModelError(
+                    "labels are given, but no output of the dense model is [samples, classes]: "
+                    "leave them out"
+                )
+            self.labels = self.k = None
+            return
+        classes = outputs[self.class_output].shape[1]
+        if self.k is not None and not 1 < self.k < classes:
+            self.k = None
+        if self.labels:
+            self.labels.check(classes, self._calibration.samples, self.class_output)
+
+    def _count(self, index: int, scores: AnyArray, labels: NDArray[np.int64]) -> None:
+        flat = scores.reshape(len(scores), -1)
+        for k in {1, self.k or 1}:
+            self._hits.setdefault((index, k), []).append(top_hits(flat, labels, k))
+
+    def reports(self, lineup: Lineup, times: Sequence[Latency | None]) -> list[ModelReport]:
+        """The records of all models, the dense one first."""
+        hits = {key: np.concatenate(parts) for key, parts in self._hits.items()}
+        reports = []
+        for index, entry in enumerate(lineup.entries):
+            outputs = {o: m.result() for (i, o), m in self._matches.items() if i == index}
+            own, of_k = hits.get((index, 1)), hits.get((index, self.k or 0))
+            reports.append(
+                ModelReport(
+                    name=entry.name,
+                    footprint=entry.footprint,
+                    outputs=outputs,
+                    agreement=worst_agreement(outputs, self._calibration.num_solve)[1],
+                    top1=None if own is None else accuracy(own),
+                    topk=None if of_k is None else accuracy(of_k),
+                    against_dense=paired_test(hits[0, 1], own)
+                    if index and own is not None
+                    else None,
+                    against_previous=paired_test(hits[index - 1, 1], own)
+                    if index > 1 and own is not None
+                    else None,
+                    latency=times[index],
+                )
+            )
+        return reports

@@ -1,0 +1,130 @@
+"""Labelled data: the top-1 accuracy of a dense model and of models made of it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from asr_onnx.data.batches import Calibration, model_inputs, open_samples
+from asr_onnx.data.labels import find_labels
+from asr_onnx.data.preprocess import Preprocess
+from asr_onnx.data.source import choose_preprocess, holds_images
+from asr_onnx.errors import CalibrationError
+from asr_onnx.evaluation.comparison import Comparison, Progress, compare
+from asr_onnx.evaluation.lineup import line_up
+from asr_onnx.evaluation.outputs import class_scores
+from asr_onnx.execution.session import Device
+from asr_onnx.graph.input_shapes import parse_input_shapes, with_shapes
+from asr_onnx.maths.intervals import Accuracy, Hits, accuracy, top_hits
+
+
+class LabelledData:
+    """Labelled ``samples``, and what ``compare`` says the ``dense`` model's class output is.
+
+    ``path`` is what ``open_samples`` takes, ``labels`` and ``classes`` are what ``find_labels``
+    does, ``shapes`` what ``with_shapes`` does.
+
+    Raises whatever these raise, and ``CalibrationError`` where accuracy cannot be told: better now
+    than after the repair.
+    """
+
+    def __init__(
+        self,
+        dense: onnx.ModelProto,
+        path: Path,
+        labels: Path | None = None,
+        classes: Path | None = None,
+        preprocess: Preprocess | None = None,
+        shapes: Mapping[str, tuple[int, ...]] | None = None,
+        batch_size: int = 32,
+        device: Device | None = None,
+    ) -> None:
+        self._dense, self._shapes, self._batch_size = dense, shapes or {}, batch_size
+        self._device = device or Device()
+        inputs = with_shapes(model_inputs(dense), self._shapes)
+        self.samples = open_samples(path, inputs, preprocess)
+        self._compare = partial(
+            compare,
+            dense,
+            data=self.samples,
+            labels=labels,
+            classes=classes,
+            input_shapes=self._shapes,
+            batch_size=batch_size,
+            providers=str(self._device),
+            latency=False,
+        )
+        probe = self._compare({"dense": dense}, num_samples=1)
+        found = find_labels(labels, self.samples, classes)
+        if found is None or probe.labels is None or probe.class_output is None:
+            raise CalibrationError(
+                f"'{path}' tells no accuracy: it takes class folders or --labels, and an output "
+                "[samples, classes] of the model"
+            )
+        self.labels, self.output = found, probe.class_output
+        self.preprocessing = probe.preprocessing
+
+    @classmethod
+    def of(
+        cls, dense: onnx.ModelProto, model: Path, settings: Mapping[str, Any], device: Device
+    ) -> LabelledData | None:
+        """What ``--data`` and its companions in ``settings`` name; ``None`` without ``--data``.
+
+        ``model`` is the file the model was read from: preprocessing may lie next to it.
+        """
+        data = settings["data"]
+        if not data:
+            return None
+        images = holds_images(data)
+        return cls(
+            dense,
+            data,
+            settings["labels"],
+            settings["classes"],
+            choose_preprocess(model, settings, images=True)[0] if images else None,
+            parse_input_shapes(settings["input_shapes"]),
+            settings["batch_size"],
+            device,
+        )
+
+    def compare(
+        self, models: Mapping[str, onnx.ModelProto], progress: Progress | None = None
+    ) -> Comparison:
+        """The models and the dense one on all of the data."""
+        return self._compare(models, progress=progress)
+
+    def top1(
+        self, models: Mapping[str, onnx.ModelProto], progress: Progress | None = None
+    ) -> dict[str, Accuracy]:
+        """Accuracy on all of the data of each model, side by side, each run only once.
+
+        Raises ``ModelError`` for a model that does not fit the dense one, ``CalibrationError`` for
+        a sample that cannot be used.
+        """
+        lineup = line_up(self._dense, models, self._device, self._shapes)
+        lineup = replace(lineup, entries=lineup.entries[1:])
+        data = Calibration(
+            self.samples,
+            lineup.inputs,
+            batch_size=lineup.batch or self._batch_size,
+            num_samples=sys.maxsize,
+            holdout=0.0,
+        )
+        hits: dict[str, list[Hits]] = {entry.name: [] for entry in lineup.entries}
+        for batch in data.batches:
+            if progress:
+                progress(batch.index, len(data), "batches of the labelled data")
+            labels = self.labels.values[list(batch.samples)]
+            results = lineup.run(data.feeds(batch))
+            for entry, outputs in zip(lineup.entries, results, strict=True):
+                scores = class_scores(outputs[self.output], len(labels))
+                assert scores is not None, "a lineup's models have the same outputs"
+                hits[entry.name].append(top_hits(scores, labels, 1))
+        return {name: accuracy(np.concatenate(parts)) for name, parts in hits.items()}

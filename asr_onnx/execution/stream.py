@@ -1,0 +1,184 @@
+"""A stream: one network executed part by part over all batches, keeping only live tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from typing import TypeVar
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from asr_onnx.errors import ModelError
+from asr_onnx.evaluation.outputs import Outputs
+from asr_onnx.execution.plan import Part, Step
+from asr_onnx.execution.session import Device, Runner
+from asr_onnx.execution.tensor_store import TensorStore
+from asr_onnx.graph.cut import Network, Segment
+from asr_onnx.graph.records import AnyArray, Feeds, Site
+from asr_onnx.graph.scale_nodes import UNSCALED, Scale
+from asr_onnx.parallel import each, processors
+
+R = TypeVar("R")
+
+Use = Callable[[int, Mapping[str, AnyArray]], R]  # what to make of a batch's results
+
+
+class Stream:
+    """One network on its way through the steps, with the live tensors of every batch.
+
+    ``name`` separates its tensors from other streams' in the shared ``store``.
+    """
+
+    def __init__(self, name: str, network: Network, store: TensorStore, device: Device) -> None:
+        self._name = name
+        self._network = network
+        self._store = store
+        self._device = device
+        self.workers = 1 if device.provider != Device().provider else processors()
+        self._scales: dict[str, Scale] = {}
+        self.batches: list[int] = []
+
+    def begin(self, batch: int, feeds: Feeds) -> None:
+        """Put a batch of the network's inputs at the start."""
+        self.batches.append(batch)
+        for tensor in self._network.topology.inputs:
+            self.put(batch, tensor, feeds[tensor])
+
+    def __getitem__(self, key: tuple[int, str]) -> AnyArray:
+        """Live tensor by (batch, name)."""
+        value = self._store[(self._name, *key)]
+        scale = self._scales.get(key[1])
+        return scale(value) if scale else value
+
+    def put(self, batch: int, tensor: str, value: AnyArray) -> None:
+        """Make a tensor live; raises ``ModelError`` for what is none."""
+        if not isinstance(value, np.ndarray):
+            raise ModelError(
+                f"'{tensor}' is a sequence that lives on beyond a convolution: only tensors may"
+            )
+        self._store.put((self._name, batch, tensor), value)
+
+    def get(self, batch: int, tensor: str) -> AnyArray | None:
+        """A live tensor, or ``None`` when it is not there (yet, or any more)."""
+        return self[batch, tensor] if (self._name, batch, tensor) in self._store else None
+
+    def run(
+        self,
+        part: Part,
+        weights: Iterable[tuple[Site, AnyArray]] = (),
+        *,
+        use: Use[R],
+        taps: Iterable[str] = (),
+        keep_outputs: bool = True,
+        only: Container[int] | None = None,
+    ) -> list[R]:
+        """Run a part, and the sites in ``weights`` under theirs, on all batches (in ``only``).
+
+        What the part keeps becomes live, with ``keep_outputs`` the sites' outputs, and ``taps``;
+        what is needed no more goes at once, but for these.  Returns what ``use`` makes of each
+        batch and its results; several batches are used at a time.
+        """
+        batches = [b for b in self.batches if only is None or b in only]
+        if not batches:
+            return []
+        constants: dict[str, AnyArray] = {}
+        nodes, outputs = set(part.nodes), []
+        for site, weight in weights:
+            constants[site.weight.name] = weight
+            if site.bias:
+                constants[site.bias.name] = site.bias.value
+            nodes.add(site.index)
+            outputs.append(site.output)
+        held = {*part.keeps, *taps, *(outputs if keep_outputs else ())}
+        wanted = [*part.keeps, *outputs, *taps]
+        if isinstance(part, Step) and part.site is None:
+            wanted += self._network.topology.outputs
+        scales = {t: s for t, s in self._scales.items() if t in part.feeds}
+        first = {t: self._store[self._name, batches[0], t] for t in part.feeds}
+        segment = self._network.segment(nodes, wanted, first, constants, scales)
+        runner = self._runner(segment, len(batches)) if segment else None
+        gone = set(part.drops) - held
+
+        def one(batch: int) -> R:
+            results = runner.run(self._raw(part, batch)) if runner else {}
+            for tensor in results.keys() & held:
+                self.put(batch, tensor, results[tensor])
+            for tensor in gone:
+                self._store.drop((self._name, batch, tensor))
+            return use(batch, results)
+
+        return list(each(one, batches, self.workers))
+
+    def execute(
+        self, site: Site, weight: AnyArray, bias: NDArray[np.floating], use: Use[R]
+    ) -> list[R]:
+        """Run the site alone under another weight and bias; its output becomes live."""
+
+        def keep(batch: int, results: Mapping[str, AnyArray]) -> R:
+            self.put(batch, site.output, results[site.output])
+            return use(batch, results)
+
+        return self.trial(site, weight, bias, self.batches, keep)
+
+    def rescale(self, site: Site, gamma: NDArray[np.floating], shift: NDArray[np.floating]) -> None:
+        """Let the site's live output ``y`` be ``gamma * y + shift``, both (C,), from now on.
+
+        What running the site anew with scaled weights would give.  Nothing is computed here: the
+        segments that read the output begin with the scaling.
+        """
+        norm = site.norm if site.axis == 1 else None
+        self._scales[site.output] = Scale(site.axis, gamma, shift, norm)
+
+    def trial(
+        self,
+        site: Site,
+        weight: AnyArray,
+        bias: NDArray[np.floating],
+        batches: Iterable[int],
+        use: Use[R],
+    ) -> list[R]:
+        """Run the site alone under another weight and bias, and leave no trace."""
+        batches = list(batches)
+        data = self[batches[0], site.input]
+        runner = self._runner(self._network.site(site, data, weight, bias), len(batches))
+        return list(
+            each(
+                lambda b: use(b, runner.run({site.input: self[b, site.input]})),
+                batches,
+                self.workers,
+            )
+        )
+
+    def _runner(self, segment: Segment, batches: int) -> Runner:
+        """Batches side by side, a thread each, waste less than threads that share a batch."""
+        single = self.workers > 1 and batches > 1
+        return Runner(segment.model, self._device, single_threaded=single, weights=segment.weights)
+
+    def node(self, site: Site) -> onnx.NodeProto:
+        """The site's node."""
+        return self._network.topology.nodes[site.index]
+
+    def _raw(self, part: Part, batch: int) -> dict[str, AnyArray]:
+        """What the part's segment is fed, not yet scaled."""
+        return {
+            t + UNSCALED * (t in self._scales): self._store[self._name, batch, t]
+            for t in part.feeds
+        }
+
+    def outputs(self, last: Step, only: Container[int]) -> list[Outputs]:
+        """The graph's outputs of each batch in ``only``, from the last step."""
+        wanted = self._network.topology.outputs
+
+        def found(batch: int, results: Mapping[str, AnyArray]) -> Outputs:
+            return {t: results[t] if t in results else self[batch, t] for t in wanted}
+
+        return self.run(last, use=found, only=only)
+
+    def finish(self, part: Part) -> None:
+        """Forget what no later part reads."""
+        for batch in self.batches:
+            for tensor in part.drops:
+                self._store.drop((self._name, batch, tensor))
+        for tensor in part.drops:
+            self._scales.pop(tensor, None)

@@ -1,0 +1,120 @@
+"""Parts of a network as models of their own, with other weights where wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+
+from asr_onnx.graph.records import AnyArray, Feeds, Site
+from asr_onnx.graph.scale_nodes import UNSCALED, Scale
+from asr_onnx.graph.wiring import Topology
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A model whose initializers in ``weights`` are not in the file: large ones are not copied."""
+
+    model: onnx.ModelProto
+    weights: Mapping[str, AnyArray]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network's graph: its wiring, and the header and constants its segments are built from."""
+
+    model: onnx.ModelProto
+    topology: Topology
+
+    @classmethod
+    def of(cls, model: onnx.ModelProto) -> Network:
+        return cls(model, Topology(model.graph))
+
+    def segment(
+        self,
+        nodes: Iterable[int],
+        wanted: Iterable[str],
+        feeds: Feeds,
+        weights: Mapping[str, AnyArray] | None = None,
+        scales: Mapping[str, Scale] | None = None,
+    ) -> Segment | None:
+        """Some nodes as a model, with other constants where ``weights`` has them.
+
+        ``feeds`` are live tensors: their types become the types of the inputs.  Outputs are the
+        tensors in ``wanted`` that the nodes make, or that are initializers; ``None`` when there are
+        none.  Feeds in ``scales`` are scaled first; they go by ``name + UNSCALED``.
+        """
+        indices = sorted(nodes)
+        inputs, weights = dict(feeds), dict(weights or {})
+        chosen = [self.topology.nodes[i] for i in indices]
+        chosen = [n for n in chosen if not weights.keys() & set(n.output)]
+        made = {t for n in chosen for t in n.output} | self.topology.initializers.keys()
+        outputs = [t for t in dict.fromkeys(wanted) if t in made]
+        if not outputs:
+            return None
+        reads = {t for i in indices for t in self.topology.reads(i)} | set(outputs)
+        names = sorted(reads & self.topology.initializers.keys() - weights.keys())
+        stored = [self.topology.initializers[t] for t in names]
+        for name, scale in (scales or {}).items():
+            inputs[name + UNSCALED] = y = inputs.pop(name)
+            chosen, constants = scale.put_before(chosen, name, y, outputs)
+            weights |= constants
+        return self._model(chosen, inputs, outputs, stored, weights)
+
+    def site(self, site: Site, data: AnyArray, weight: AnyArray, bias: AnyArray) -> Segment:
+        """The site alone as a model, with another weight and a bias (C,)."""
+        node = onnx.NodeProto()
+        node.CopyFrom(self.topology.nodes[site.index])
+        names = site.weight.name, f"{site.output}//bias"
+        node.input[:] = [site.input, *names]
+        weights = dict(zip(names, (weight, bias.astype(weight.dtype)), strict=True))
+        nodes = [node]
+        if site.op == "MatMul":
+            product = f"{site.output}//product"
+            node.input[:], node.output[:] = [site.input, names[0]], [product]
+            nodes.append(onnx.helper.make_node("Add", [product, names[1]], [site.output]))
+        return self._model(nodes, {site.input: data}, [site.output], [], weights)
+
+    def _model(
+        self,
+        nodes: Sequence[onnx.NodeProto],
+        feeds: Feeds,
+        outputs: Sequence[str],
+        stored: Sequence[onnx.TensorProto],
+        weights: Mapping[str, AnyArray],
+    ) -> Segment:
+        graph = onnx.helper.make_graph(
+            nodes,
+            "segment",
+            [_like(name, array) for name, array in sorted(feeds.items())],
+            [onnx.ValueInfoProto(name=t) for t in outputs],
+            [*stored, *(_elsewhere(name, a) for name, a in weights.items())],
+        )
+        return Segment(self._headed(graph), weights)
+
+    def _headed(self, graph: onnx.GraphProto) -> onnx.ModelProto:
+        """The graph as a model with this network's header."""
+        model = onnx.ModelProto(ir_version=self.model.ir_version, graph=graph)
+        model.opset_import.extend(self.model.opset_import)
+        model.functions.extend(self.model.functions)
+        return model
+
+
+def _like(name: str, array: AnyArray) -> onnx.ValueInfoProto:
+    """An input of the array's type and rank, of any size."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return onnx.helper.make_tensor_value_info(name, kind, [None] * array.ndim)
+
+
+def _elsewhere(name: str, array: AnyArray) -> onnx.TensorProto:
+    """An initializer that says only what it is like."""
+    tensor = onnx.TensorProto(
+        name=name,
+        data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
+        dims=array.shape,
+        data_location=onnx.TensorProto.EXTERNAL,
+    )
+    for key, value in (("location", "memory"), ("offset", 0), ("length", array.nbytes)):
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor

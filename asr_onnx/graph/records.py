@@ -1,0 +1,123 @@
+"""Records passed between the stages; each is checked where it is made and never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_onnx.graph.constants import Storage
+
+AnyArray = NDArray[Any]  # of whatever element type the model has
+Feeds = Mapping[str, AnyArray]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A constant input of a node: its name there, its value, and where it can be rewritten.
+
+    ``storage`` is ``None`` for a constant that may be read but not written.
+    """
+
+    name: str
+    value: AnyArray
+    storage: Storage | None
+
+
+@dataclass(frozen=True)
+class Norm:
+    """An inference-mode BatchNormalization of constants, each (C,)."""
+
+    node: str
+    output: str
+    scale: Parameter
+    bias: Parameter
+    mean: Parameter
+    var: Parameter
+    epsilon: float
+
+    @property
+    def gain(self) -> NDArray[np.float64]:
+        """``scale / sqrt(var + epsilon)`` (C,): what the normalisation multiplies a channel by."""
+        scale, var = (np.asarray(p.value, np.float64) for p in (self.scale, self.var))
+        return np.asarray(scale / np.sqrt(var + self.epsilon))
+
+
+@dataclass(frozen=True)
+class Site:
+    """A node with a constant weight that is pruned and repaired; keyed by ``name``, the weight's.
+
+    ``index`` is the node's position in the graph, ``input`` and ``output`` its data tensors,
+    ``channels`` the number of output channels C, ``axis`` where they lie in the output.
+    ``carrier`` is where a change of the bias can be written besides ``norm`` (``None``: a new bias,
+    which ``MatMul`` cannot have).  ``transposed``: a matrix weight is stored (C, Cin).
+    ``rectified``: the output, normalised and added to its shortcut, goes through a Relu and nowhere
+    else.  ``shortcut`` is the tensor the output (or its BatchNormalization's) is added to, if
+    nothing else reads it on the way.
+    """
+
+    name: str
+    node: str
+    op: str
+    index: int
+    input: str
+    output: str
+    weight: Parameter
+    bias: Parameter | None
+    norm: Norm | None
+    groups: int
+    channels: int
+    axis: int = 1
+    shortcut: str | None = None
+    transposed: bool = False
+    rectified: bool = False
+    carrier: Parameter | None = None
+
+    def __post_init__(self) -> None:
+        if self.weight.storage is None:
+            raise ValueError(f"site '{self.name}' needs a weight that can be written")
+
+    @property
+    def behind(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Factor and offset (C,) from the output to what a shortcut is added to."""
+        if self.norm is None:
+            offset = np.zeros(self.channels)
+            if self.carrier and self.bias is None:  # a MatMul's Add, behind its output
+                offset += np.asarray(self.carrier.value, np.float64).reshape(-1)
+            return np.ones(self.channels), offset
+        gain = self.norm.gain
+        bias, mean = (np.asarray(p.value, np.float64) for p in (self.norm.bias, self.norm.mean))
+        return gain, bias - gain * mean
+
+    @property
+    def zeros(self) -> int:
+        """Number of weights that are zero in the file."""
+        return int(self.weight.value.size - np.count_nonzero(self.weight.value))
+
+    @property
+    def label(self) -> str:
+        """What to call the site when talking to people."""
+        return self.node or self.name
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A node that looks like a site and is left alone."""
+
+    name: str
+    op: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What changes in a model: stored values by storage name, new biases by node output name."""
+
+    values: Mapping[str, AnyArray] = field(default_factory=dict)
+    biases: Mapping[str, AnyArray] = field(default_factory=dict)
+
+    def __or__(self, other: Patch) -> Patch:
+        return Patch({**self.values, **other.values}, {**self.biases, **other.biases})

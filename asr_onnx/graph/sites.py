@@ -1,0 +1,247 @@
+"""Find what can be pruned and repaired, and say of everything else why not."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+
+from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.graph.constants import Constants
+from asr_onnx.graph.records import Norm, Parameter, Site, Skipped
+from asr_onnx.graph.wiring import Topology, subgraphs
+
+HEADS = ("Gemm", "MatMul")
+_WIDEST_HEAD = 8192  # inputs; the moments of a wider one would take more than half a gigabyte
+QUANTISED = ("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger")
+
+
+@dataclass(frozen=True)
+class Survey:
+    """The sites of a model in execution order, and the nodes left alone."""
+
+    sites: tuple[Site, ...]
+    skipped: tuple[Skipped, ...]
+
+
+def find_sites(model: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Survey:
+    """All nodes of the operators ``ops`` whose weight can be written.
+
+    Convolutions may be 1-, 2- or 3-D, strided, dilated, grouped or depthwise.
+
+    Raises ``ModelError`` when the model has none, or when a weight holds NaN or infinity.
+    """
+    topology = Topology(model.graph)
+    finder = _Finder(topology, Constants(model, topology), ops)
+    sites: list[Site] = []
+    skipped: list[Skipped] = []
+    for index, node in enumerate(topology.nodes):
+        found = finder.look_at(index)
+        if isinstance(found, Site):
+            sites.append(found)
+        elif found:
+            skipped.append(Skipped(node.name or node.output[0], node.op_type, found))
+        for body in subgraphs(node):
+            skipped += _inside(body, f"inside a body of {node.op_type} '{node.name}'")
+    for function in model.functions:
+        skipped += _inside(function, f"inside local function '{function.name}': inline it first")
+    if not sites:
+        why = f" ({skipped[0].op} '{skipped[0].name}': {skipped[0].reason})" if skipped else ""
+        what = "convolution" if tuple(ops) == ("Conv",) else " or ".join(ops)
+        raise ModelError(f"the model has no {what} that can be pruned{why}")
+    return Survey(tuple(sites), tuple(skipped))
+
+
+def with_heads(model: onnx.ModelProto, sites: Sequence[Site]) -> tuple[Site, ...]:
+    """``sites`` and the other linear layers narrow enough to be re-fitted, in the model's order."""
+    topology = Topology(model.graph)
+    finder = _Finder(topology, Constants(model, topology), HEADS)
+    have = {s.index for s in sites}
+    found = (finder.look_at(i) for i in range(len(topology.nodes)) if i not in have)
+    heads = (s for s in found if isinstance(s, Site))
+    narrow = [s for s in heads if s.weight.value.size // s.channels <= _WIDEST_HEAD]
+    return tuple(sorted([*sites, *narrow], key=lambda s: s.index))
+
+
+def find_norms(model: onnx.ModelProto) -> list[Norm]:
+    """Inference-mode BatchNormalizations whose running mean and variance can be written."""
+    topology = Topology(model.graph)
+    finder = _Finder(topology, Constants(model, topology), ())
+    norms = (finder.norm(i) for i in range(len(topology.nodes)))
+    return [n for n in norms if n and n.mean.storage and n.var.storage]
+
+
+def select(sites: tuple[Site, ...], include: str | None, exclude: str | None) -> tuple[Site, ...]:
+    """Sites to prune: weight or node name found by ``include`` and not by ``exclude``.
+
+    Raises ``UsageError`` for a broken pattern or when nothing is left.
+    """
+    try:
+        wanted, unwanted = re.compile(include or ""), re.compile(exclude or r"(?!)")
+    except re.error as error:
+        raise UsageError(
+            f"pattern '{error.pattern!s}' is not a regular expression: {error.msg}"
+        ) from None
+    chosen = tuple(
+        s
+        for s in sites
+        if any(wanted.search(n) for n in (s.name, s.node))
+        and not any(unwanted.search(n) for n in (s.name, s.node))
+    )
+    if not chosen:
+        raise UsageError("--include/--exclude leave no convolution to prune")
+    return chosen
+
+
+def _inside(body: onnx.GraphProto | onnx.FunctionProto, reason: str) -> list[Skipped]:
+    found = []
+    for node in body.node:
+        if node.op_type in ("Conv", *QUANTISED):
+            found.append(Skipped(node.name or node.output[0], node.op_type, reason))
+        for inner in subgraphs(node):
+            found += _inside(inner, reason)
+    return found
+
+
+def _refused(op: str, ndim: int, attributes: dict[str, Any]) -> str:
+    """Why a node with a constant weight is no site all the same; empty when it is one."""
+    if op in ("Gemm", "MatMul") and ndim != 2:
+        return "its weight is no matrix"
+    if op == "Gemm" and (attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1):
+        return "alpha and beta are not 1"
+    if op == "Gemm" and attributes.get("transA", 0):
+        return "its input is transposed"
+    auto = attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
+    if op == "ConvTranspose" and (auto or "output_shape" in attributes):
+        return "its padding depends on its input's size"
+    return ""
+
+
+class _Finder:
+    def __init__(self, topology: Topology, constants: Constants, ops: Sequence[str]) -> None:
+        self._top = topology
+        self._constants = constants
+        self._ops = ops
+
+    def look_at(self, index: int) -> Site | str:
+        """The node's site, or the reason it is none; empty for a node of no interest."""
+        node = self._top.nodes[index]
+        if node.op_type in QUANTISED:
+            return "quantised: prune and repair before quantisation"
+        if node.op_type not in self._ops or node.domain not in ("", "ai.onnx"):
+            return ""
+        weight = self._parameter(node.input[1], index)
+        if isinstance(weight, str):
+            return f"weight '{node.input[1]}' {weight}"
+        if self._top.is_constant(node.input[0]):
+            return "its input is a constant"
+        if not np.isfinite(np.asarray(weight.value, np.float64)).all():
+            raise ModelError(
+                f"weight '{weight.name}' holds NaN or infinity: export the model again"
+            )
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if refused := _refused(node.op_type, weight.value.ndim, attributes):
+            return refused
+        bias = None
+        if len(node.input) > 2 and node.input[2]:
+            found = self._parameter(node.input[2], index, need_storage=False)
+            if isinstance(found, str):
+                return f"bias '{node.input[2]}' {found}"
+            bias = found
+        convolution = node.op_type in ("Conv", "ConvTranspose")
+        groups = attributes.get("group", 1) if convolution else 1
+        transposed = bool(attributes.get("transB", 0))
+        first = node.op_type == "Conv" or transposed
+        channels = weight.value.shape[0 if first else 1] * (1 if first else groups)
+        if bias and bias.value.size != channels:
+            return f"bias '{bias.name}' is broadcast"
+        norm = self._norm_after(node.output[0]) if convolution else None
+        behind = norm.output if norm else node.output[0]
+        carrier = bias if bias and bias.storage else None
+        if node.op_type == "MatMul":
+            behind, carrier = self._bias_behind(behind, channels)
+            if carrier is None:
+                return "no Add of a constant follows that could take up the change of the mean"
+        shortcut, total = self._added_to(behind)
+        return Site(
+            name=weight.name,
+            node=node.name,
+            op=node.op_type,
+            index=index,
+            input=node.input[0],
+            output=node.output[0],
+            weight=weight,
+            bias=bias,
+            norm=norm,
+            groups=groups,
+            channels=channels,
+            axis=1 if convolution else -1,
+            shortcut=shortcut,
+            transposed=transposed,
+            rectified=self._only_reader(total, "Relu") is not None,
+            carrier=carrier,
+        )
+
+    def _parameter(self, name: str, reader: int, need_storage: bool = True) -> Parameter | str:
+        value = self._constants.value(name)
+        if value is None:
+            return "is computed at run time"
+        storage = self._constants.storage(name, reader)
+        if isinstance(storage, str):
+            return storage if need_storage else Parameter(name, value, None)
+        return Parameter(name, value, storage)
+
+    def _only_reader(self, tensor: str, op: str) -> int | None:
+        """The node that alone reads ``tensor``, if it is an ``op``."""
+        readers = self._top.consumers.get(tensor, [])
+        if len(readers) != 1 or tensor in self._top.outputs:
+            return None
+        return readers[0] if self._top.nodes[readers[0]].op_type == op else None
+
+    def _added_to(self, tensor: str) -> tuple[str | None, str]:
+        """What ``tensor`` is added to and the sum, when that ``Add`` alone reads it."""
+        index = self._only_reader(tensor, "Add")
+        if index is None:
+            return None, tensor
+        node = self._top.nodes[index]
+        others = [t for t in node.input if t != tensor]
+        if len(others) != 1 or self._top.is_constant(others[0]):
+            return None, tensor
+        return others[0], node.output[0]
+
+    def _bias_behind(self, tensor: str, channels: int) -> tuple[str, Parameter | None]:
+        """Output and constant of the ``Add`` that gives a ``MatMul`` its bias."""
+        index = self._only_reader(tensor, "Add")
+        if index is None:
+            return tensor, None
+        node = self._top.nodes[index]
+        name = next((t for t in node.input if t != tensor), "")
+        found = self._parameter(name, index) if name and self._top.is_constant(name) else ""
+        if not isinstance(found, Parameter) or found.value.shape[-1:] != (channels,):
+            return tensor, None
+        return node.output[0], found if found.value.size == channels else None
+
+    def _norm_after(self, output: str) -> Norm | None:
+        index = self._only_reader(output, "BatchNormalization")
+        norm = self.norm(index) if index is not None else None
+        return norm if norm and self._top.nodes[index or 0].input[0] == output else None
+
+    def norm(self, index: int) -> Norm | None:
+        """The node as an inference-mode BatchNormalization of constants, if it is one."""
+        node = self._top.nodes[index]
+        if node.op_type != "BatchNormalization" or len(node.input) != 5:
+            return None
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if attributes.get("training_mode", 0):
+            return None
+        found = [self._parameter(n, index, need_storage=False) for n in node.input[1:]]
+        parameters = [p for p in found if isinstance(p, Parameter)]
+        if len(parameters) != 4:
+            return None
+        scale, bias, mean, var = parameters
+        epsilon = float(attributes.get("epsilon", 1e-5))
+        return Norm(node.name, node.output[0], scale, bias, mean, var, epsilon)

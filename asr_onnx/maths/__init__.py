@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: the formulas of the method.  No graph, no file, no runtime."""

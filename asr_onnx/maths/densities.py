@@ -1,0 +1,77 @@
+"""How many weights each site keeps, for a given total."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from asr_onnx.maths.masks import Array, global_masks, row_norms
+
+ALLOCATIONS = ("mixed", "global", "uniform", "erk")
+
+
+def allocate(weights: Mapping[str, Array], sparsity: float, how: str = "mixed") -> dict[str, int]:
+    """Weights to keep per site; together exactly ``total - round(sparsity * total)``.
+
+    * ``uniform``: the same density everywhere
+    * ``global``: the densities a global threshold on ``|w| / ||w_row||`` gives, which do not change
+      when output channels are rescaled (as folding BatchNormalization does)
+    * ``erk``: Erdos-Renyi-kernel, density ~ sum of the weight's dimensions / its size (Evci et al.
+      2020, arXiv 1911.11134)
+    * ``mixed``: the geometric mean of uniform and global
+
+    ``weights`` have the output channels first: (C, ...).
+    """
+    sizes = np.array([w.size for w in weights.values()], np.float64)
+    total = round(float(sizes.sum()))
+    budget = total - round(sparsity * total)
+    if how == "erk":
+        shares = np.array([sum(w.shape) / w.size for w in weights.values()])
+    elif how == "uniform":
+        shares = np.ones(len(weights))
+    else:
+        shares = _global(weights, sparsity)
+        shares = np.sqrt(shares) if how == "mixed" else shares
+    counts = _exact(_scaled(shares, sizes, budget) * sizes, sizes, budget)
+    return dict(zip(weights, (int(c) for c in counts), strict=True))
+
+
+def _global(weights: Mapping[str, Array], sparsity: float) -> NDArray[np.float64]:
+    sizes = {name: np.abs(np.asarray(w, np.float64)) for name, w in weights.items()}
+    masks = global_masks({name: s / row_norms(s) for name, s in sizes.items()}, sparsity)
+    return np.array([m.mean() for m in masks.values()])
+
+
+def _scaled(
+    shares: NDArray[np.float64], sizes: NDArray[np.float64], budget: int
+) -> NDArray[np.float64]:
+    """Densities ``min(1, c * share)`` with ``c`` such that they use up the budget."""
+    if not shares.any():
+        shares = np.ones_like(shares)
+    order = np.argsort(-shares, kind="stable")
+    full = 0.0
+    for position, i in enumerate(order):  # sites that are full leave their excess to the others
+        rest = order[position:]
+        c = (budget - full) / float((sizes[rest] * shares[rest]).sum() or 1.0)
+        if c * shares[i] <= 1:
+            break
+        full += sizes[i]
+    else:
+        return np.ones_like(shares)
+    return np.minimum(1.0, c * shares)
+
+
+def _exact(
+    wanted: NDArray[np.float64], sizes: NDArray[np.float64], budget: int
+) -> NDArray[np.int64]:
+    """Whole numbers near ``wanted`` that sum up to ``budget``: largest remainders first."""
+    counts = np.minimum(np.floor(wanted), sizes).astype(np.int64)
+    while missing := budget - int(counts.sum()):
+        room = counts < sizes if missing > 0 else counts > 0
+        order = np.argsort(-np.where(room, wanted - counts, -np.inf), kind="stable")
+        order = order if missing > 0 else order[::-1][: int(room.sum())]
+        take = order[: min(abs(missing), int(room.sum()))]
+        counts[take] += 1 if missing > 0 else -1
+    return counts

@@ -1,0 +1,1 @@
+"""Which weights go: criteria, patterns, and the masks they choose."""

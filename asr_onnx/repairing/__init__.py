@@ -1,0 +1,1 @@
+"""One repair from its options to its verdict."""

@@ -1,0 +1,141 @@
+"""What a repair returns: the model, and what happened at each site."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from asr_onnx.evaluation.outputs import OutputMatch
+from asr_onnx.evaluation.samples import Answers
+from asr_onnx.graph.records import Site, Skipped
+from asr_onnx.graph.rows import to_rows
+from asr_onnx.maths.moments import PairedMoments
+from asr_onnx.options import RepairOptions
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """One site before and after; variances and errors over the held-out images.
+
+    ``pruned``: whether the site was to be pruned, or only repaired.
+    ``zeros_before``/``zeros`` count zero weights of ``weights``; ``dead`` output channels have no
+    weight left.  ``gamma`` (C,) is the factor on the channel's weights and ``reliability`` (C,) the
+    correlation of pruned with dense output it rests on.  ``variance_pruned``/``variance_repaired``
+    are the output variance over the dense one (1: restored), ``error_pruned``/``error_repaired``
+    the squared error over the dense variance (0: identical).
+    """
+
+    name: str
+    node: str
+    op: str
+    shape: tuple[int, ...]
+    pruned: bool
+    weights: int
+    zeros_before: int
+    zeros: int
+    dead: int
+    gamma: NDArray[np.float64]
+    reliability: NDArray[np.float64]
+    variance_pruned: float
+    variance_repaired: float
+    error_pruned: float
+    error_repaired: float
+
+    @property
+    def density(self) -> float:
+        return 1 - self.zeros / self.weights
+
+    @property
+    def density_before(self) -> float:
+        return 1 - self.zeros_before / self.weights
+
+
+@dataclass(frozen=True)
+class RepairResult:
+    """The repaired model and everything the report tells about the run."""
+
+    model: onnx.ModelProto
+    options: RepairOptions
+    sites: tuple[SiteReport, ...]
+    skipped: tuple[Skipped, ...]
+    pruned_outputs: Mapping[str, OutputMatch]
+    repaired_outputs: Mapping[str, OutputMatch]
+    device: str
+    seconds: float
+    solve_images: int
+    held_out_images: int
+    answers: Answers | None = None
+
+    @property
+    def sparsity(self) -> float:
+        """Share of zeros among the weights of the sites that were to be pruned."""
+        chosen = [s for s in self.sites if s.pruned]
+        return sum(s.zeros for s in chosen) / sum(s.weights for s in chosen)
+
+
+def is_worse(pruned: Mapping[str, OutputMatch], repaired: Mapping[str, OutputMatch]) -> str:
+    """The first output on which repair did worse than plain pruning, as a phrase; or empty.
+
+    By agreement with the dense model where there are classes, else by the error; a tie is no harm.
+    """
+    for name, after in repaired.items():
+        before = pruned[name]
+        if before.agreement is not None and after.agreement is not None:
+            if after.agreement < before.agreement:
+                return f"'{name}' agrees on {after.agreement:.1%} instead of {before.agreement:.1%}"
+        elif after.relative_error > before.relative_error:
+            return (
+                f"'{name}' has a relative error of {after.relative_error:.3f} instead of "
+                f"{before.relative_error:.3f}"
+            )
+    return ""
+
+
+def variance_ratio(m: PairedMoments) -> float:
+    """Summed variance of the second network's channels over the dense network's."""
+    return _ratio(float(m.pruned.var.sum()), float(m.dense.var.sum()))
+
+
+def error_ratio(m: PairedMoments) -> float:
+    """Squared error of the second network's channels over the dense network's variance."""
+    shift = m.dense.mean - m.pruned.mean
+    error = m.dense.var + m.pruned.var - 2 * m.covariance + shift * shift
+    return _ratio(float(np.maximum(error, 0).sum()), float(m.dense.var.sum()))
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b > 0 else (1.0 if a == b else float("inf"))
+
+
+def site_report(
+    site: Site,
+    pruned_here: bool,
+    weight: NDArray[np.generic],
+    gamma: NDArray[np.float64],
+    reliability: NDArray[np.float64],
+    pruned: PairedMoments,
+    repaired: PairedMoments,
+) -> SiteReport:
+    """The record of one solved site; the moments pair the dense output with the other networks'."""
+    before = site.weight.value
+    return SiteReport(
+        name=site.name,
+        node=site.node,
+        op=site.op,
+        shape=tuple(before.shape),
+        pruned=pruned_here,
+        weights=before.size,
+        zeros_before=site.zeros,
+        zeros=int(weight.size - np.count_nonzero(weight)),
+        dead=int((~to_rows(site, weight).any(axis=2)).sum()),
+        gamma=gamma,
+        reliability=reliability,
+        variance_pruned=variance_ratio(pruned),
+        variance_repaired=variance_ratio(repaired),
+        error_pruned=error_ratio(pruned),
+        error_repaired=error_ratio(repaired),
+    )

@@ -1,0 +1,91 @@
+"""Whether a repaired model may be written: quality gates, and no worse than plain pruning."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from asr_onnx.evaluation.comparison import Comparison
+from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures, worst_agreement
+from asr_onnx.repairing.result import RepairResult, is_worse
+from asr_onnx.reports.comparison_tables import to_dict
+
+_OF_COMPARISON = ("samples", "preprocessing", "labels", "class_output", "topk", "dense")
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What speaks against a repaired model.
+
+    ``failed`` are those of ``gates`` that it fails.  ``worse`` tells how it is worse than plain
+    pruning; ``None`` where it is not, or may be.
+    """
+
+    gates: Gates
+    failed: tuple[Failure, ...] = ()
+    worse: Failure | None = None
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Everything that speaks against the model."""
+        return [*self.failed, *([self.worse] if self.worse else [])]
+
+    def refusal(self, kept: Path | None) -> str:
+        """One line for a model that did not pass and was written to ``kept``, if at all."""
+        count = len(self.failed)
+        reasons = [f"{count} quality gate{'s' * (count > 1)} failed"] if count else []
+        reasons += [self.worse.reason] if self.worse else []
+        done = f"the model is kept as '{kept}'" if kept else "no model is written"
+        cure = "; give more or better calibration images, less sparsity, or --force"
+        return f"{', and '.join(reasons)}: {done}{'' if count else cure}"
+
+
+def judge(
+    result: RepairResult,
+    gates: Gates,
+    name: str,
+    accuracy: Comparison | None = None,
+    allow_worse: bool = False,
+) -> Judgement:
+    """Hold a repaired model, called ``name``, against ``gates`` and against plain pruning.
+
+    Agreement is that on the images held out, accuracy that of ``accuracy``'s only model.
+    ``allow_worse`` is about plain pruning; no gate is waived.
+    """
+    output, agreement = worst_agreement(
+        result.repaired_outputs, result.held_out_images or result.solve_images
+    )
+    measured = Measured(agreement, output=output)
+    if accuracy and accuracy.models[0].top1 and accuracy.dense.top1:
+        top1, dense = accuracy.models[0].top1.share, accuracy.dense.top1.share
+        measured = replace(measured, accuracy=top1, dense_accuracy=dense)
+    failed = tuple(failures(gates, measured, name))
+    how = is_worse(result.pruned_outputs, result.repaired_outputs)
+    if allow_worse or not how:
+        return Judgement(gates, failed)
+    text = f"repair did worse than plain pruning on held-out images ({how})"
+    return Judgement(gates, failed, Failure(name, None, text))
+
+
+def told(
+    judgement: Judgement, accuracy: Comparison | None = None, data: Path | None = None
+) -> dict[str, Any]:
+    """Gates, failures and accuracy as JSON can hold them, for the report."""
+    found: dict[str, Any] = {
+        "gates": asdict(judgement.gates),
+        "failures": [asdict(f) for f in judgement.failures],
+        "accuracy": None,
+    }
+    if accuracy:
+        content = to_dict(accuracy, judgement.gates)
+        found["accuracy"] = {
+            "data": str(data),
+            **{key: content[key] for key in _OF_COMPARISON},
+            "repaired": content["models"][0],
+        }
+    return found

@@ -1,0 +1,1 @@
+"""What people read: tables for the terminal, pages, charts, and the JSON they are made of."""

@@ -1,0 +1,152 @@
+"""Tell how models compare: tables and sentences for the terminal, JSON for machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from asr_onnx.evaluation.comparison import Comparison, ModelReport
+from asr_onnx.evaluation.footprint import zero_share
+from asr_onnx.evaluation.gates import Gates
+from asr_onnx.maths.intervals import Accuracy
+from asr_onnx.provenance import plain, versions
+
+
+def to_dict(comparison: Comparison, gates: Gates, **provenance: object) -> dict[str, Any]:
+    """The whole comparison as JSON can hold it, with ``provenance`` (files, data) as is."""
+    found: dict[str, Any] = plain(
+        {
+            "asr_onnx_comparison": 2,
+            "versions": versions(),
+            **provenance,
+            "device": comparison.device,
+            "preprocessing": comparison.preprocessing,
+            "samples": comparison.samples,
+            "labels": comparison.labels,
+            "class_output": comparison.class_output,
+            "topk": comparison.k,
+            "dense": _model(comparison.dense),
+            "models": [_model(m) for m in comparison.models],
+            "gates": asdict(gates),
+            "failures": [asdict(f) for f in comparison.failures(gates)],
+        }
+    )
+    return found
+
+
+def _model(report: ModelReport) -> dict[str, Any]:
+    values = asdict(report)
+    for name in ("top1", "topk"):
+        accuracy = getattr(report, name)
+        if accuracy:
+            values[name]["share"] = accuracy.share
+    for name in ("against_dense", "against_previous"):
+        test = getattr(report, name)
+        if test:
+            values[name]["significant"] = test.significant
+    values["footprint"]["zero_share"] = zero_share(report.footprint)
+    return values
+
+
+def tables(comparison: Comparison) -> list[Table]:
+    """Accuracies if there are labels, every output against the dense model, size and speed."""
+    found = [accuracy_table(comparison)] if comparison.labels else []
+    return [*found, output_table(comparison), cost_table(comparison)]
+
+
+def accuracy_table(comparison: Comparison) -> Table:
+    """Accuracy of each model with its 95 % confidence interval."""
+    table = _table(
+        f"Accuracy on {comparison.samples} samples",
+        ("top-1", "95 %") + ((f"top-{comparison.k}", "95 %") if comparison.k else ()),
+        f"labels: {comparison.labels}; output '{comparison.class_output}'",
+    )
+    for m in (comparison.dense, *comparison.models):
+        row = _accuracy(m.top1) + (_accuracy(m.topk) if comparison.k else ())
+        table.add_row(escape(m.name), *row)
+    return table
+
+
+def output_table(comparison: Comparison) -> Table:
+    """How alike the outputs of each model are to the dense model's."""
+    table = _table(
+        f"Outputs against {comparison.dense.name}, {comparison.samples} samples",
+        ("output", "same arg-max", "cosine", "relative error"),
+    )
+    for m in comparison.models:
+        for name, match in m.outputs.items():
+            same = "–" if match.agreement is None else f"{match.agreement:.1%}"
+            table.add_row(
+                escape(m.name), name, same, f"{match.cosine:.4f}", f"{match.relative_error:.4f}"
+            )
+    return table
+
+
+def cost_table(comparison: Comparison) -> Table:
+    """Bytes, zeros and time."""
+    timed = comparison.dense.latency
+    columns: tuple[str, ...] = ("file", "zipped", "zeros", "dead")
+    caption = "dead: output channels without a weight left"
+    if timed:
+        columns += ("time", "× dense")
+        caption += (
+            f"; time: median of {timed.rounds} rounds side by side on {comparison.device}, "
+            f"batch of {timed.batch}"
+        )
+    table = _table("Size and speed", columns, caption)
+    for m in (comparison.dense, *comparison.models):
+        f, time = m.footprint, m.latency
+        share = zero_share(f)
+        row = [
+            bytes_text(f.size),
+            bytes_text(f.compressed),
+            "–" if share is None else f"{share:.1%}",
+            f"{f.dead}/{f.channels}" if f.channels else "–",
+        ]
+        if time:
+            row += [f"{time.median * 1e3:.2f} ms", f"{time.ratio:.2f}"]
+        table.add_row(escape(m.name), *row)
+    return table
+
+
+def verdicts(comparison: Comparison) -> Iterator[str]:
+    """A sentence per paired test: every model and the dense one, then consecutive models."""
+    previous = comparison.dense
+    for m in comparison.models:
+        if m.against_dense:
+            yield f"{m.name} against {comparison.dense.name}: {m.against_dense}"
+        if m.against_previous:
+            yield f"{m.name} against {previous.name}: {m.against_previous}"
+        previous = m
+
+
+def interval_text(accuracy: Accuracy) -> str:
+    """``91.2% [88.4% … 93.4%]``"""
+    share, interval = _accuracy(accuracy)
+    return f"{share} [{interval}]"
+
+
+def _accuracy(accuracy: Accuracy | None) -> tuple[str, str]:
+    if accuracy is None:
+        return "–", "–"
+    return f"{accuracy.share:.1%}", f"{accuracy.low:.1%} … {accuracy.high:.1%}"
+
+
+def bytes_text(count: int) -> str:
+    """``996.0 KiB``"""
+    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count} B"
+
+
+def _table(title: str, columns: Sequence[str], caption: str | None = None) -> Table:
+    table = Table(title=title, caption=caption)
+    table.add_column("model", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=name != "output", overflow="fold")
+    return table

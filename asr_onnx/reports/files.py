@@ -1,0 +1,94 @@
+"""Write a report to the files asked for, in the format of each one's suffix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from asr_onnx.data.batches import Calibration
+from asr_onnx.errors import AsrError, UsageError
+from asr_onnx.files import write_text
+from asr_onnx.graph import model_file as models
+from asr_onnx.provenance import dumps
+from asr_onnx.reports import repair_page
+from asr_onnx.reports.comparison_page import comparison_page
+from asr_onnx.reports.sweep_page import sweep_page
+from asr_onnx.reports.thumbnails import thumbnails
+
+SUFFIXES = (".json", ".html")
+VERSIONS = {"asr_onnx_report": 2, "asr_onnx_comparison": 2, "asr_onnx_sweep": 1}
+_NEEDED = {  # by the key that holds the version of the format
+    "asr_onnx_report": {
+        "versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites",
+    },
+    "asr_onnx_comparison": {
+        "versions", "device", "preprocessing", "samples", "labels", "class_output", "topk",
+        "dense", "models", "gates", "failures",
+    },
+    "asr_onnx_sweep": {
+        "versions", "model", "data", "preprocessing", "device", "metric", "samples", "labels",
+        "dense", "cells",
+    },
+}  # fmt: skip
+
+
+def check_reports(
+    paths: Sequence[Path], target: Path | None, force: bool, what: str = "the output"
+) -> None:
+    """Refuse, before any work, what cannot be written or has no known format (``UsageError``).
+
+    ``target`` is another file that is written, ``what`` names it in the message.
+    """
+    taken = {target.resolve(): what} if target else {}
+    for path in paths:
+        if path.resolve() in taken:
+            raise UsageError(f"--report '{path}' and {taken[path.resolve()]} are one file")
+        taken[path.resolve()] = "another report"
+        models.check_target(path, None, force)
+        if path.suffix.lower() not in SUFFIXES:
+            raise UsageError(f"--report '{path}': the name has to end in {' or '.join(SUFFIXES)}")
+
+
+def write_reports(
+    paths: Sequence[Path], content: Mapping[str, Any], calibration: Calibration | None = None
+) -> None:
+    """Write what a command's ``to_dict`` gives to each path; sample pictures come from the data.
+
+    Raises ``AsrError`` naming the path that cannot be written.
+    """
+    for path in paths:
+        json_wanted = path.suffix.lower() == ".json"
+        write_text(path, dumps(content) if json_wanted else page(content, calibration))
+
+
+def page(content: Mapping[str, Any], calibration: Calibration | None = None) -> str:
+    """The HTML page of a report, whichever command's it is."""
+    if "asr_onnx_comparison" in content:
+        return comparison_page(content)
+    if "asr_onnx_sweep" in content:
+        return sweep_page(content)
+    known = content.get("samples") or {}
+    wanted = [s["index"] for key in ("shown", "differing") for s in known.get(key, ())]
+    return repair_page.render(content, thumbnails(calibration, wanted) if calibration else {})
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """A JSON report read back; ``AsrError`` for what is none."""
+    content: object = None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise AsrError(f"report '{path}' cannot be read: {error.strerror}") from None
+    except ValueError:
+        pass
+    if isinstance(content, dict):
+        for kind, needed in _NEEDED.items():
+            if kind in content and content[kind] != VERSIONS[kind]:
+                raise AsrError(
+                    f"'{path}' is a report of another version of asr-onnx: write it again"
+                )
+            if kind in content and content.keys() >= needed:
+                return content
+    raise AsrError(f"'{path}' is no JSON report of asr-onnx repair, compare or sweep")

@@ -1,0 +1,149 @@
+"""The page of ``asr-onnx repair``: what ``report.to_dict`` gives, or JSON read back from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from asr_onnx.maths.intervals import wilson
+from asr_onnx.reports.page import Report, number, render_page, share, tile
+from asr_onnx.reports.repair_charts import charts
+
+
+def render(report: Report, thumbnails: Mapping[int, str] | None = None) -> str:
+    """The page of what ``report.to_dict`` gives, or JSON read back from it.
+
+    ``thumbnails`` are data URIs by sample index; without them the samples' names have to do.
+    """
+    return render_page(
+        "report.html.j2",
+        report=report,
+        model=PurePath(model_path(report)).name,
+        verdict=verdict(report) + (" The model is rejected." if report.get("failures") else ""),
+        tiles=tiles(report),
+        notes=notes(report),
+        charts=charts(report),
+        samples=samples(report, thumbnails or {}),
+    )
+
+
+def model_path(report: Report) -> str:
+    """The model's file as it was named on the command line."""
+    return str(report.get("model") or next(iter(report.get("files") or {}), "model"))
+
+
+def main_output(report: Report) -> str | None:
+    """The output to judge by: the samples' class output, else the first with an agreement."""
+    repaired: Mapping[str, Any] = report["outputs"]["repaired"]
+    named = (report.get("samples") or {}).get("output")
+    if named in repaired:
+        return str(named)
+    classes = (name for name, match in repaired.items() if match["agreement"] is not None)
+    return next(classes, next(iter(repaired), None))
+
+
+def checked_on(report: Report) -> str:
+    """Which images the numbers are of, in words."""
+    images = report["images"]
+    if images["held_out"]:
+        return f"{images['held_out']:,} held-out images"
+    return f"{images['solve']:,} calibration images (none held out)"
+
+
+def verdict(report: Report) -> str:
+    """The result in one sentence."""
+    zeros, where, output = share(report["sparsity"], 2), checked_on(report), main_output(report)
+    if output is None:
+        return f"Pruned to {zeros} zeros and repaired; the model has no outputs to compare."
+    pruned, repaired = (report["outputs"][m][output] for m in ("pruned", "repaired"))
+    if repaired["cosine"] is None:
+        return (
+            f"With {zeros} zeros; the outputs of the repaired model cannot be compared in numbers."
+        )
+    if repaired["agreement"] is not None and pruned["agreement"] is not None:
+        before, after = pruned["agreement"], repaired["agreement"]
+        worse = after < before
+        if _is_class_output(report, output):
+            what, of, on = "agrees with the dense model on", where, "on"
+        else:  # a map of classes, say
+            what, of, on = "has the dense model's arg-max at", f"the positions in {where}", "at"
+        text = (
+            f"With {zeros} zeros, the repaired model {what} {share(after)} of {of}; "
+            f"merely pruned, {on} {share(before)}."
+        )
+    else:
+        before, after = pruned["relative_error"], repaired["relative_error"]
+        worse = after is None or (before is not None and after > before)
+        text = (
+            f"With {zeros} zeros, the repaired model's output differs from the dense model's by "
+            f"{number(after)} of its size on {where}; merely pruned, by {number(before)}."
+        )
+    return text + (" The repair made it worse." if worse else "")
+
+
+def tiles(report: Report) -> list[dict[str, str]]:
+    """The summary's numbers: ``label``, ``value`` and a ``note``."""
+    images, found = report["images"], []
+    output = main_output(report)
+    for model in ("repaired", "pruned") if output is not None else ():
+        match = report["outputs"][model][output]
+        if match["agreement"] is None:
+            found.append(
+                tile(f"Cosine, {model}", number(match["cosine"]), "similarity to the dense output")
+            )
+            continue
+        note = "same arg-max as the dense model"
+        if _is_class_output(report, output) and match["samples"]:
+            right = round(match["agreement"] * match["samples"])
+            low, high = wilson(right, match["samples"])
+            note = (
+                f"{right} of {match['samples']}; 95\u00a0% interval {share(low)} to {share(high)}"
+            )
+        found.append(tile(f"Agreement, {model}", share(match["agreement"]), note))
+    weights = sum(s["weights"] for s in report["sites"] if s["pruned"])
+    return [
+        *found,
+        tile("Zeros", share(report["sparsity"], 2), f"of {weights:,} weights in pruned sites"),
+        tile("Images", f"{images['solve'] + images['held_out']:,}",
+              f"{images['solve']:,} solved on, {images['held_out']:,} held out"),
+        tile("Time", f"{report['seconds']:,.1f} s", f"on {report['device']}"),
+    ]  # fmt: skip
+
+
+def _is_class_output(report: Report, output: str | None) -> bool:
+    """Whether each sample has one class there, not one per position."""
+    return output is not None and (report.get("samples") or {}).get("output") == output
+
+
+def notes(report: Report) -> list[str]:
+    """What a reader should know before the numbers: the run's warnings, and dead sites."""
+    found = [f"Rejected: {f['model']}: {f['reason']}." for f in report.get("failures") or ()]
+    if "output" in report and report["output"] is None:
+        kept = report.get("rejected")
+        found.append(f"The model is kept as {kept}." if kept else "No model was written.")
+    found += [str(w) for w in report.get("warnings") or ()]
+    if not report["images"]["held_out"]:
+        found.append("No images were held out: the model is judged on the images it was fitted to.")
+    dead = [(n, s) for n, s in enumerate(report["sites"], 1) if s["zeros"] == s["weights"]]
+    if dead:
+        named = ", ".join(f"{n} ({s['node'] or s['name']})" for n, s in dead[:5])
+        more = f" and {len(dead) - 5} more" if len(dead) > 5 else ""
+        other = " or --criterion obs" if report["options"].get("criterion") != "obs" else ""
+        found.append(
+            f"{len(dead)} of {len(report['sites'])} sites have no weight left and give a constant: "
+            f"{named}{more}. Less sparsity{other} may avoid this."
+        )
+    return found
+
+
+def samples(report: Report, thumbnails: Mapping[int, str]) -> dict[str, Any] | None:
+    """The report's samples with their pictures; ``None`` where there is nothing to show."""
+    known = report.get("samples")
+    if not known or not (known["output"] or thumbnails):
+        return None
+    groups = {
+        key: [{**s, "picture": thumbnails.get(s["index"])} for s in known[key]]
+        for key in ("shown", "differing")
+    }
+    return {**known, **groups}

@@ -1,0 +1,99 @@
+"""Tell what a repair did: a table for the terminal, JSON for machines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from asr_onnx.evaluation.outputs import OutputMatch
+from asr_onnx.provenance import plain, versions
+from asr_onnx.repairing.result import RepairResult, SiteReport
+
+
+def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
+    """The whole result as JSON can hold it, with ``provenance`` (files, preprocessing) as is."""
+    return {
+        "asr_onnx_report": 2,
+        "versions": versions(),
+        **provenance,
+        "options": result.options.to_dict(),
+        "device": result.device,
+        "seconds": round(result.seconds, 3),
+        "images": {"solve": result.solve_images, "held_out": result.held_out_images},
+        "sparsity": result.sparsity,
+        "outputs": {
+            "pruned": {k: _values(v) for k, v in result.pruned_outputs.items()},
+            "repaired": {k: _values(v) for k, v in result.repaired_outputs.items()},
+        },
+        "sites": [_site(s) for s in result.sites],
+        "skipped": [asdict(s) for s in result.skipped],
+        "samples": result.answers.to_dict() if result.answers else None,
+    }
+
+
+def _values(match: OutputMatch) -> dict[str, Any]:
+    found: dict[str, Any] = plain(asdict(match))
+    return found
+
+
+def _site(site: SiteReport) -> dict[str, Any]:
+    values = asdict(site) | {"density": site.density, "density_before": site.density_before}
+    for name in ("gamma", "reliability"):
+        values[name] = [float(f"{v:.6g}") for v in getattr(site, name)]
+    found: dict[str, Any] = plain(values)
+    return found
+
+
+def site_table(result: RepairResult) -> Table:
+    """One row per site, and a row of totals."""
+    table = Table(
+        title="Sites", caption="var: output variance over the dense network's, held-out images"
+    )
+    table.add_column("site", overflow="fold")
+    for name in ("weights", "density", "dead", "scale", "var pruned", "var repaired"):
+        table.add_column(name, justify="right")
+    for s in result.sites:
+        table.add_row(
+            s.node or s.name,
+            f"{s.weights:,}",
+            f"{s.density_before:.1%} → {s.density:.1%}",
+            f"{s.dead}/{len(s.gamma)}",
+            f"{s.gamma.min():.2f} … {s.gamma.max():.2f}",
+            f"{s.variance_pruned:.2f}",
+            f"{s.variance_repaired:.2f}",
+        )
+    pruned = [s for s in result.sites if s.pruned]
+    weights = sum(s.weights for s in pruned)
+    before = 1 - sum(s.zeros_before for s in pruned) / weights
+    table.add_section()
+    table.add_row(
+        "all pruned sites",
+        f"{weights:,}",
+        f"{before:.1%} → {1 - result.sparsity:.1%}",
+        f"{sum(s.dead for s in pruned)}/{sum(len(s.gamma) for s in pruned)}",
+    )
+    return table
+
+
+def output_table(result: RepairResult) -> Table:
+    """Agreement of the pruned and the repaired model with the dense one, per output."""
+    images = result.held_out_images or result.solve_images
+    kind = "held-out" if result.held_out_images else "calibration (none held out)"
+    table = Table(title=f"Against the dense model, {images} {kind} images")
+    table.add_column("output", overflow="fold")
+    for name in ("model", "same arg-max", "cosine", "relative error"):
+        table.add_column(name, justify="right")
+    for output in result.repaired_outputs:
+        for model, matches in (
+            ("pruned", result.pruned_outputs),
+            ("repaired", result.repaired_outputs),
+        ):
+            table.add_row(output, model, *_match(matches[output]))
+    return table
+
+
+def _match(match: OutputMatch) -> tuple[str, str, str]:
+    agreement = "–" if match.agreement is None else f"{match.agreement:.1%}"
+    return agreement, f"{match.cosine:.4f}", f"{match.relative_error:.4f}"

@@ -1,0 +1,144 @@
+"""The page of ``asr-onnx sweep``: what ``sweep_report.to_dict`` gives, or JSON read back from it.
+
+A cell is one recipe at one sparsity or pattern.  Its value is the top-1 accuracy, or without
+labelled data the agreement with the dense model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePath
+from typing import Any
+
+from asr_onnx.evaluation.gates import ROUNDING
+from asr_onnx.reports.page import NONE, listed, number, render_page, share, tile
+from asr_onnx.reports.sweep_chart import curve, measured
+from asr_onnx.sweeps.results import point
+
+Content = Mapping[str, Any]
+Cell = Mapping[str, Any]
+Row = dict[str, object]
+
+TOLERANCE = 0.01  # of the dense model's value: what the verdict takes for next to nothing
+_PLACE = ("recipe", "sparsity", "pattern")  # options that tell a cell's place
+
+
+def sweep_page(content: Content) -> str:
+    """The page; cells that failed are told with their reason."""
+    return render_page(
+        "sweep.html.j2",
+        content=content,
+        model=PurePath(str(content["model"])).name,
+        accurate=content["metric"] == "accuracy",
+        verdict=verdict(content),
+        tiles=tiles(content),
+        notes=notes(content),
+        chart=curve(content) if measured(content) else None,
+        cells=cells(content),
+        recipes=_recipes(content),
+        options=options(content),
+    )
+
+
+def verdict(content: Content) -> str:
+    """How far each recipe can go when next to nothing may be lost."""
+    if not measured(content):
+        return "No cell could be measured."
+    level = _level(content)
+    if content["metric"] == "accuracy":
+        start = f"Losing at most one point of the dense model's top-1 accuracy of {share(level)}"
+    else:
+        start = f"Keeping the dense model's arg-max in at least {share(level - TOLERANCE, 0)}"
+    found = []
+    for recipe in _recipes(content):
+        kept = _kept(content, recipe)
+        places = [f"{point(c)} ({share(c['value'])})" for c in kept]
+        reached = f"reaches {listed(places)}" if kept else "loses more from the start"
+        found.append(f"{recipe} {reached}")
+    return f"{start} on {content['samples']:,} samples, {'; '.join(found)}."
+
+
+def _recipes(content: Content) -> list[str]:
+    """Those with a cell that was measured, in the order of the cells."""
+    return list(dict.fromkeys(str(c["recipe"]) for c in measured(content)))
+
+
+def _level(content: Content) -> float:
+    """The value of the dense model, which agrees with itself."""
+    dense = content["dense"]["accuracy"]
+    return float(dense["share"]) if content["metric"] == "accuracy" else 1.0
+
+
+def _kept(content: Content, recipe: str) -> list[Cell]:
+    """The highest sparsity up to which a recipe loses next to nothing, and patterns at which."""
+    bound = _level(content) - TOLERANCE - ROUNDING
+    own = [c for c in measured(content) if c["recipe"] == recipe]
+    highest: list[Cell] = []
+    for cell in sorted((c for c in own if not c["pattern"]), key=lambda c: float(c["sparsity"])):
+        if cell["value"] < bound:
+            break
+        highest = [cell]
+    return highest + [c for c in own if c["pattern"] and c["value"] >= bound]
+
+
+def tiles(content: Content) -> list[dict[str, str]]:
+    """The dense model, what each recipe can do, the work; ``label``, ``value`` and ``note``."""
+    found = []
+    dense = content["dense"]["accuracy"]
+    if dense:
+        note = (
+            f"{dense['correct']:,} of {dense['total']:,}; 95\u00a0% interval "
+            f"{share(dense['low'])} to {share(dense['high'])}"
+        )
+        found.append(tile("Top-1, dense", share(dense["share"]), note))
+    for recipe in _recipes(content):
+        kept = _kept(content, recipe)
+        note = "at most one point lost" if kept else "more than one point lost from the start"
+        found.append(tile(f"Recipe {recipe}", ", ".join(map(point, kept)) or NONE, note))
+    seconds = sum(c["seconds"] for c in measured(content))
+    note = f"{seconds:,.0f} s of repair on {content['device']}"
+    return [*found, tile("Cells", f"{len(content['cells']):,}", note)]
+
+
+def notes(content: Content) -> list[str]:
+    """What a reader should know before the numbers."""
+    every = content["cells"]
+    failed = [c for c in every if "error" in c]
+    lines = [f"{len(failed)} of {len(every)} cells failed; the table says why."] if failed else []
+    return lines + [
+        f"{c['recipe']} at {point(c)} did worse than plain pruning: {c['worse_than_pruning']}."
+        for c in measured(content)
+        if c["worse_than_pruning"]
+    ]
+
+
+def cells(content: Content) -> list[Row]:
+    """A row of words for each cell; one that failed has but its place and the ``reason``."""
+    return [
+        {"recipe": c["recipe"], "point": point(c), "reason": c.get("error"), **_numbers(c)}
+        for c in content["cells"]
+    ]
+
+
+def _numbers(cell: Cell) -> Row:
+    if "error" in cell:
+        return {}
+    interval = f"{share(cell['low'])} to {share(cell['high'])}"
+    return {
+        "zeros": share(cell["zeros"], 2),
+        "value": share(cell["value"]),
+        "interval": NONE if cell["low"] is None else interval,
+        "pruned": share(cell["pruned"]["value"]),
+        "agreement": share(cell["agreement"]),
+        "cosine": number(cell["cosine"], 4),
+        "error": number(cell["relative_error"]),
+        "seconds": f"{cell['seconds']:,.1f}",
+        "worse": bool(cell["worse_than_pruning"]),
+    }
+
+
+def options(content: Content) -> dict[str, list[object]]:
+    """The value of each option for each recipe, as it was resolved, in the recipes' order."""
+    first = {str(c["recipe"]): c["options"] for c in reversed(measured(content))}
+    names = dict.fromkeys(n for given in first.values() for n in given if n not in _PLACE)
+    return {n: [first[r].get(n) for r in _recipes(content)] for n in names}

@@ -1,0 +1,1 @@
+"""Many repairs of one model: the grid, the work, what is kept, the results."""

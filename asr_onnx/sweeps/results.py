@@ -1,0 +1,152 @@
+"""Tell what a sweep found: JSON and CSV for machines, a table for the terminal, the plot."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from asr_onnx.files import write_text
+from asr_onnx.provenance import dumps, versions
+from asr_onnx.reports.page import share
+from asr_onnx.reports.sweep_chart import draw_file, measured
+from asr_onnx.sweeps.source import Opened
+from asr_onnx.sweeps.work import Record, Task, place, prune_options
+
+Content = Mapping[str, Any]
+
+_ACCURACY = ("correct", "total", "share", "low", "high")
+_PLAIN = (
+    "recipe", "sparsity", "pattern", "zeros", "value", "low", "high", "agreement", "cosine",
+    "relative_error", "seconds", "worse_than_pruning", "error",
+)  # fmt: skip
+
+
+def to_dict(
+    opened: Opened,
+    tasks: Sequence[Task],
+    found: Mapping[str, Record],
+    failed: Mapping[str, str],
+) -> dict[str, Any]:
+    """The sweep as JSON can hold it; ``found`` and ``failed`` go by the keys of ``tasks``.
+
+    A cell that failed has an ``error`` instead of numbers.
+    """
+    pruned = {prune_options(t.options): t.key for t in tasks if t.kind == "pruned"}
+    dense = next((found[t.key] for t in tasks if t.kind == "dense"), None)
+    cells = []
+    for task in tasks:
+        if task.kind != "cell":
+            continue
+        base = pruned[prune_options(task.options)]
+        if task.key in found and base in found:
+            cells.append({**found[task.key], "pruned": found[base]})
+        else:
+            cells.append({**place(task.options), "error": failed.get(task.key) or failed[base]})
+    source, labelled = opened.source, opened.labelled
+    return {
+        "asr_onnx_sweep": 1,
+        "versions": versions(),
+        "model": str(source.model),
+        "files": dict(opened.files),
+        "data": {
+            "path": opened.calib,
+            **{n: getattr(source, n) for n in ("seed", "num_samples", "batch_size", "holdout")},
+            "test": str(source.data) if source.data else None,
+            "test_preprocessing": labelled.preprocessing if labelled else None,
+        },
+        "preprocessing": opened.preprocessing,
+        "device": str(opened.device),
+        "metric": "accuracy" if labelled else "agreement",
+        "samples": len(labelled.samples) if labelled else opened.checked,
+        "labels": labelled.labels.source if labelled else None,
+        "dense": {"accuracy": dense["accuracy"] if dense else None},
+        "cells": cells,
+    }
+
+
+def write_results(folder: Path, content: Content) -> None:
+    """Write sweep.json, sweep.csv and sweep.svg; raises ``AsrError`` naming one that fails."""
+    write_text(folder / "sweep.json", dumps(content))
+    write_text(folder / "sweep.csv", to_csv(content))
+    write_text(folder / "sweep.svg", draw_file(content))
+
+
+def to_csv(content: Content) -> str:
+    """A line for each cell; what there is not is empty."""
+    names = [f"{of}accuracy_{n}" for of in ("", "pruned_") for n in _ACCURACY]
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(["metric", *_PLAIN, "pruned_value", "pruned_agreement", *names])
+    for cell in content["cells"]:
+        pruned = cell.get("pruned", {})
+        accuracies = [c.get("accuracy") or {} for c in (cell, pruned)]
+        writer.writerow(
+            [content["metric"], *(cell.get(n) for n in _PLAIN)]
+            + [pruned.get("value"), pruned.get("agreement")]
+            + [a.get(n) for a in accuracies for n in _ACCURACY]
+        )
+    return file.getvalue()
+
+
+def table(content: Content) -> Table:
+    """The curve, a row for each cell; recipes apart."""
+    accurate = content["metric"] == "accuracy"
+    held_out = "held-out " if content["data"]["holdout"] else ""
+    where = "labelled samples" if accurate else f"{held_out}calibration samples"
+    found = Table(
+        title=f"{'Top-1 accuracy' if accurate else 'Same arg-max as dense'}, "
+        f"{content['samples']} {where}",
+        caption="pruned only: by magnitude, not repaired",
+    )
+    found.add_column("recipe", overflow="fold")
+    columns = ("asked", "zeros", "top-1" if accurate else "same", "95 %", "pruned only", "seconds")
+    for name in columns:
+        found.add_column(name, justify="right", no_wrap=True)
+    dense = content["dense"]["accuracy"]
+    if dense:
+        found.add_row("dense", "", "", share(dense["share"]), _interval(dense), "", "")
+    before = None
+    for cell in content["cells"]:
+        if cell["recipe"] != before:
+            found.add_section()
+        before = cell["recipe"]
+        if "error" in cell:
+            found.add_row(escape(before), point(cell), "–", "failed")
+            continue
+        found.add_row(
+            escape(before),
+            point(cell),
+            share(cell["zeros"]),
+            share(cell["value"]),
+            _interval(cell),
+            share(cell["pruned"]["value"]),
+            f"{cell['seconds']:.1f}",
+        )
+    return found
+
+
+def remarks(content: Content) -> Iterator[str]:
+    """A line for each cell in which repair did worse than plain pruning with the same mask."""
+    for cell in measured(content):
+        if cell["worse_than_pruning"]:
+            yield (
+                f"{cell['recipe']} at {point(cell)} did worse than plain pruning: "
+                f"{cell['worse_than_pruning']}"
+            )
+
+
+def point(cell: Mapping[str, Any]) -> str:
+    """The sparsity or the pattern that was asked for."""
+    return cell["pattern"] or f"{100 * cell['sparsity']:g} %"
+
+
+def _interval(numbers: Mapping[str, Any]) -> str:
+    if numbers["low"] is None:
+        return "–"
+    return f"{share(numbers['low'])} … {share(numbers['high'])}"

@@ -1,0 +1,195 @@
+"""The work of a sweep, in whatever process it is done: models in, small records out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
+from typing import Any, Literal
+
+import onnx
+
+from asr_onnx.errors import AsrError
+from asr_onnx.evaluation.gates import worst_agreement
+from asr_onnx.evaluation.outputs import compare_outputs, stacked
+from asr_onnx.maths.intervals import Accuracy, wilson
+from asr_onnx.options import PruneOptions, RepairOptions
+from asr_onnx.pipeline import repair_all
+from asr_onnx.provenance import plain
+from asr_onnx.pruning.choose import prune
+from asr_onnx.repairing.job import run_checked
+from asr_onnx.repairing.result import RepairResult, is_worse
+from asr_onnx.sweeps.source import Opened, Source, digest, open_source
+
+Progress = Callable[[int, int, str], None]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One model to be measured: the dense one, a pruned one, or (``cell``) a repaired one.
+
+    ``key`` names the result; the dense and the pruned models are the same for all recipes, and
+    their options differ in the amount alone.
+    """
+
+    key: str
+    kind: Literal["dense", "pruned", "cell"]
+    options: RepairOptions
+
+    @property
+    def label(self) -> str:
+        """What to call the model."""
+        if self.kind == "dense":
+            return "dense"
+        return (
+            f"{'pruned' if self.kind == 'pruned' else self.options.recipe} at {self.options.amount}"
+        )
+
+
+@dataclass(frozen=True)
+class Job:
+    """Tasks done together: either cells, all in one walk, or models that need no repair.
+
+    ``identity`` is the digest of what ``source`` was when the sweep began.
+    """
+
+    source: Source
+    identity: str
+    tasks: tuple[Task, ...]
+
+    @property
+    def label(self) -> str:
+        return ", ".join(t.label for t in self.tasks)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a task: a ``record``, or why there is none."""
+
+    task: Task
+    record: Record | None
+    failed: str = ""
+
+
+def prune_options(options: RepairOptions) -> PruneOptions:
+    """The options without those of the repair."""
+    return PruneOptions(**{f.name: getattr(options, f.name) for f in fields(PruneOptions)})
+
+
+def place(options: RepairOptions) -> Record:
+    """What tells a cell of one sweep from the others, as sweep.json has it."""
+    return {n: getattr(options, n) for n in ("recipe", "sparsity", "pattern")}
+
+
+def do_anywhere(job: Job) -> list[Done]:
+    """``do`` in a process that has not opened the source, or not for this sweep.
+
+    Raises ``AsrError`` when model, data or device are not those the sweep was begun with.
+    """
+    opened = _kept(job.source)
+    if digest(opened.identity) != job.identity:
+        _kept.cache_clear()  # of an earlier sweep, since when files have changed
+        opened = _kept(job.source)
+    if digest(opened.identity) != job.identity:
+        raise AsrError(
+            f"model, data, device or installed versions differ between the processes of the sweep "
+            f"of '{job.source.model}': give all of them the same files, and --providers by name"
+        )
+    return do(job, opened)
+
+
+@lru_cache(maxsize=1)
+def _kept(source: Source) -> Opened:
+    return open_source(source)
+
+
+def do(job: Job, opened: Opened, progress: Progress | None = None) -> list[Done]:
+    """Measure the job's models; a model that fails leaves the others alone.
+
+    ``progress`` is called with (done, total, what) as the steps of the work go by.
+    """
+    work = _repaired if job.tasks[0].kind == "cell" else _given
+    return _each(work, job.tasks, opened, progress)
+
+
+_Work = Callable[[Sequence[Task], Opened, "Progress | None"], list[Record]]
+
+
+def _each(
+    work: _Work, tasks: Sequence[Task], opened: Opened, progress: Progress | None
+) -> list[Done]:
+    """All tasks together; where that fails one by one, to tell which is to blame."""
+    try:
+        records = work(tasks, opened, progress)
+    except AsrError as error:
+        if len(tasks) == 1:
+            return [Done(tasks[0], None, " ".join(str(error).split()))]
+        return [done for task in tasks for done in _each(work, [task], opened, progress)]
+    return [Done(task, record) for task, record in zip(tasks, records, strict=True)]
+
+
+def _repaired(tasks: Sequence[Task], opened: Opened, progress: Progress | None) -> list[Record]:
+    options = [t.options for t in tasks]
+    results = repair_all(opened.proto, opened.calibration, options, progress=progress)
+    models = {t.label: r.model for t, r in zip(tasks, results, strict=True)}
+    top1 = opened.labelled.top1(models, progress) if opened.labelled else {}
+    return [
+        _cell(task, result, opened, top1.get(task.label))
+        for task, result in zip(tasks, results, strict=True)
+    ]
+
+
+def _cell(task: Task, result: RepairResult, opened: Opened, top1: Accuracy | None) -> Record:
+    output, agreement = worst_agreement(result.repaired_outputs, opened.checked)
+    low = high = None
+    if top1:
+        low, high = top1.low, top1.high
+    elif agreement is not None and result.answers and result.answers.output == output:
+        low, high = wilson(round(agreement * opened.checked), opened.checked)
+    match = result.repaired_outputs[output or next(iter(result.repaired_outputs))]
+    return {
+        **place(task.options),
+        "zeros": result.sparsity,
+        "value": top1.share if top1 else agreement,
+        "low": low,
+        "high": high,
+        "agreement": agreement,
+        "accuracy": accuracy_dict(top1),
+        "cosine": plain(match.cosine),
+        "relative_error": plain(match.relative_error),
+        "seconds": round(result.seconds, 3),
+        "worse_than_pruning": is_worse(result.pruned_outputs, result.repaired_outputs),
+        "options": {**result.options.to_dict(), "ops": list(result.options.ops)},
+    }
+
+
+def _given(tasks: Sequence[Task], opened: Opened, progress: Progress | None) -> list[Record]:
+    """The dense model and models that are merely pruned, by magnitude whatever the criterion."""
+    models: Mapping[str, onnx.ModelProto] = {
+        t.label: opened.proto
+        if t.kind == "dense"
+        else prune(opened.proto, prune_options(t.options))
+        for t in tasks
+    }
+    top1 = opened.labelled.top1(models, progress) if opened.labelled else {}
+    dense = stacked(run_checked(opened.proto, opened.calibration, opened.device))
+    records = []
+    for name, model in models.items():
+        merely = run_checked(model, opened.calibration, opened.device)
+        outputs = compare_outputs(dense, stacked(merely))
+        agreement = worst_agreement(outputs, opened.checked)[1]
+        found = top1.get(name)
+        records.append(
+            {
+                "value": found.share if found else agreement,
+                "agreement": agreement,
+                "accuracy": accuracy_dict(found),
+            }
+        )
+    return records
+
+
+def accuracy_dict(found: Accuracy | None) -> Record | None:
+    """An accuracy as JSON has it."""
+    return None if found is None else {**asdict(found), "share": found.share}

@@ -1,0 +1,116 @@
+"""The command line where all is well: what it writes and what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import onnx
+import pytest
+from models import ROOT, external_copy, files, norm_net, normal, run, stored
+
+from asr_onnx import __version__
+from asr_onnx.graph.model_file import load
+
+SETTINGS = ("--sparsity", "0.6", "--method", "asr", "--providers", "cpu", "--batch-size", "4")
+
+
+def test_repair_writes_the_model_and_tells_about_it(folder, asr):
+    code, out, _ = asr("repair", "m.onnx", "--calib", "images", *SETTINGS)
+    assert code == 0
+    assert "m.sparse.onnx" in out and "w1" in out and "repaired" in out
+    assert [f for f in files(folder) if f.endswith(".onnx")] == ["m.onnx", "m.sparse.onnx"]
+    found = stored(load("m.sparse.onnx").proto)
+    assert sum(int((found[n] == 0).sum()) for n in ("w1", "w2")) == round(0.6 * 792)
+
+
+def test_the_same_command_writes_the_same_bytes(folder, asr):
+    for name in ("a.onnx", "b.onnx"):
+        assert asr("repair", "m.onnx", "--calib", "images", "-o", name, *SETTINGS)[0] == 0
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+
+
+@pytest.mark.parametrize("calib", ["images", "x.npy"])
+def test_quiet_is_silent(folder, asr, calib):
+    assert asr("repair", "m.onnx", "--calib", calib, "-q", *SETTINGS) == (0, "", "")
+    assert asr("prune", "m.onnx", "-q") == (0, "", "")
+
+
+def test_the_report_is_json_with_everything_needed_to_do_it_again(folder, asr):
+    words = ("--calib", "images", "--report", "r.json", "--seed", "3", "--holdout", "0.25")
+    assert asr("repair", "m.onnx", *words, *SETTINGS)[0] == 0
+    report = json.loads((folder / "r.json").read_text())
+    assert report["versions"]["onnx"] == onnx.__version__
+    assert report["options"]["sparsity"] == 0.6
+    assert report["data"] | {"seed": 3, "holdout": 0.25, "path": "images"} == report["data"]
+    assert report["images"] == {"solve": 9, "held_out": 3}
+    assert report["device"] == "cpu"
+    assert report["files"].keys() == {"m.onnx", "m.sparse.onnx"}
+    assert len(report["sites"]) == 2
+    assert report["outputs"]["repaired"]["y"]["samples"] == 3
+    assert "mean" in report["preprocessing"]
+
+
+def test_prune_then_repair_is_repair(folder, asr):
+    assert asr("prune", "m.onnx", "--sparsity", "0.6", "-o", "p.onnx")[0] == 0
+    rest = ("--method", "asr", "--providers", "cpu", "--calib", "x.npy")
+    assert asr("repair", "p.onnx", "--dense", "m.onnx", "-o", "a.onnx", *rest)[0] == 0
+    assert asr("repair", "m.onnx", "--sparsity", "0.6", "-o", "b.onnx", *rest)[0] == 0
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+
+
+def test_prune_tells_the_count(folder, asr):
+    code, out, _ = asr("prune", "m.onnx", "--sparsity", "0.5")
+    assert (code, out.split(" weights")[0]) == (0, "396 of 792")
+    assert (folder / "m.pruned.onnx").is_file()
+
+
+def test_inspect_lists_sites_and_writes_nothing(folder, asr):
+    before = files(folder)
+    code, out, err = asr("inspect", "m.onnx")
+    assert (code, err, files(folder)) == (0, "", before)
+    for word in ("w1", "w2", "8×3×3×3", "BatchNormalization", "2 sites, 792 weights, 0 of them"):
+        assert word in out
+
+
+def test_external_data_and_in_place_with_force(folder, asr, rng):
+    model = norm_net(rng)
+    external_copy(model, folder, "e.onnx", "e.onnx.data")
+    assert asr("repair", "e.onnx", "--calib", "x.npy", "-o", "e.onnx", "--force", *SETTINGS)[0] == 0
+    loaded = load("e.onnx")
+    assert loaded.external >= {"w1", "w2"}
+    assert run(loaded.proto, x=normal(rng, 2, 3, 8, 8))["y"].shape == (2, 5)
+
+
+REPAIR = ("repair", "m.onnx", "--calib", "images", "-o", "out.onnx", "-q")
+
+
+def in_a_process(*words, **environment):
+    return subprocess.run(
+        [sys.executable, "-m", "asr_onnx", *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def test_as_a_module_in_a_process_of_its_own(folder):
+    done = in_a_process("--version")
+    assert (done.returncode, done.stdout.strip().split()[-1]) == (0, __version__)
+    done = in_a_process(*REPAIR, *SETTINGS)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    done = in_a_process(*REPAIR, *SETTINGS)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("error: output 'out.onnx' exists already")
+    done = in_a_process("inspect", "none.onnx")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "error: model 'none.onnx' does not exist\n"
+
+
+def test_a_terminal_without_arrows_is_no_reason_to_fail(folder):
+    done = in_a_process("prune", "m.onnx", PYTHONIOENCODING="cp1252")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "weights are zero ? m.pruned.onnx" in done.stdout

@@ -1,0 +1,232 @@
+"""The repair on many kinds of graphs: kernels, element types, inputs, outputs, batch sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from models import bare_net, build, norm_net, norm_weights, normal, run, stored, tap
+
+from asr_onnx import CalibrationError, ModelError, RepairOptions, repair
+from asr_onnx.data.batches import as_calibration, model_inputs
+
+
+def options(sparsity=0.5, **more):
+    return RepairOptions(**{"sparsity": sparsity, "method": "asr", "providers": "cpu"} | more)
+
+
+def all_of(model, x, **settings):
+    return as_calibration(x, model_inputs(model), holdout=0.0, **settings)
+
+
+def assert_means_restored(model, repaired, feeds, tensors, rtol=2e-5):
+    """The law of the repair, whatever the rank of the activation."""
+    dense, found = (run(tap(m, *tensors), **feeds) for m in (model, repaired))
+    for name in tensors:
+        axes = tuple(i for i in range(dense[name].ndim) if i != 1)
+        wanted = dense[name].mean(axes, dtype=np.float64)
+        np.testing.assert_allclose(
+            found[name].mean(axes, dtype=np.float64), wanted, atol=rtol * abs(dense[name]).max()
+        )
+
+
+@settings(max_examples=40)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    dims=st.integers(1, 3),
+    groups=st.sampled_from([1, 2, 8]),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    dilation=st.integers(1, 2),
+    bias=st.booleans(),
+    norm=st.booleans(),
+)
+def test_every_kind_of_convolution(seed, dims, groups, kernel, stride, dilation, bias, norm):
+    rng = np.random.default_rng(seed)
+    size, rank = ",".join(["9"] * dims), ",".join("?" * (dims + 2))
+    attributes = f"group = {groups}, strides = {[stride] * dims}, dilations = {[dilation] * dims}"
+    normed = "o = BatchNormalization (c, s, b, m, v)" if norm else "o = Identity (c)"
+    model = build(
+        f"""net (float[N,8,{size}] x) => (float[{rank}] y) {{
+            c = Conv <{attributes}> (x, w{", k" if bias else ""})
+            {normed}
+            r = Relu (o)
+            y = Conv (r, u)
+        }}""",
+        {"w": normal(rng, 8, 8 // groups, *[kernel] * dims), "k": normal(rng, 8)}
+        | {"u": normal(rng, 3, 8, *[1] * dims)}
+        | norm_weights(rng, 8),
+    )
+    x = normal(rng, 12, 8, *[9] * dims) + 1
+    result = repair(model, all_of(model, x), options())
+    assert_means_restored(model, result.model, {"x": x}, ["o", "y"])
+    assert sum(s.zeros for s in result.sites) == round(0.5 * sum(s.weights for s in result.sites))
+
+
+@pytest.mark.parametrize("net, tensors", [(bare_net, ["c1", "c2"]), (norm_net, ["n1", "n2"])])
+def test_float16(rng, net, tensors):
+    model, x = net(rng, "float16"), normal(rng, 24, 3, 8, 8, dtype="float16")
+    result = repair(model, all_of(model, x), options())
+    assert {v.dtype for v in stored(result.model).values()} == {np.dtype("float16")}
+    assert_means_restored(model, result.model, {"x": x}, tensors, 1e-3)
+
+
+def test_a_fixed_batch_size_is_kept_to(rng):
+    model, x = bare_net(rng, batch="8"), normal(rng, 37, 3, 8, 8)
+    result = repair(model, as_calibration(x, model_inputs(model), batch_size=3), options())
+    assert (result.solve_images, result.held_out_images) == (24, 0)
+    with pytest.raises(CalibrationError, match="batch size is fixed to 8"):
+        repair(model, x[:5], options())
+
+
+def test_two_inputs_and_two_outputs(rng):
+    model = build(
+        """net (float[N,3,8,8] x, float[N,4] z) => (float[N,4,8,8] a, float[N,6,6,6] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w1)
+            s = Reshape (z, shape)
+            g = Mul (a, s)
+            y = Conv (g, w2)
+        }""",
+        {
+            "w1": normal(rng, 4, 3, 3, 3),
+            "w2": normal(rng, 6, 4, 3, 3),
+            "shape": np.array([-1, 4, 1, 1]),
+        },
+    )
+    feeds = {"x": normal(rng, 20, 3, 8, 8), "z": normal(rng, 20, 4)}
+    result = repair(model, all_of(model, feeds), options())
+    assert result.repaired_outputs.keys() == {"a", "y"}
+    assert_means_restored(model, result.model, feeds, ["a", "y"])
+
+
+@pytest.mark.parametrize(
+    "kind, last",
+    [
+        ("float[N,3,8,8]", "y = Identity (x)"),
+        ("float[]", "y = ReduceMean <keepdims = 0> (c)"),
+        ("bool[N,4,8,8]", "t = Abs (c) z = Mul (zero, t) y = Less (t, z)"),
+        ("float[4]", "y = Neg (k)"),
+        ("int64[4]", "y = Shape (c)"),
+        ("int64[4,M]", "a = Abs (c) b = Cast <to = 9> (a) y = NonZero (b)"),
+    ],
+    ids=["the input", "a scalar", "booleans", "a constant", "a shape", "as many as there are"],
+)
+def test_outputs_that_are_no_logits(rng, kind, last):
+    model = build(
+        f"net (float[N,3,8,8] x) => (float[N,4,8,8] c, {kind} y) {{ c = Conv (x, w) {last} }}",
+        {"w": normal(rng, 4, 3, 1, 1), "k": normal(rng, 4), "zero": np.float32(0)},
+    )
+    x = normal(rng, 20, 3, 8, 8) + 1
+    result = repair(model, all_of(model, x), options())
+    assert result.repaired_outputs["y"].relative_error < 1e-5
+
+
+def test_as_many_detections_as_there_are(rng):
+    """Outputs whose number depends on the values cannot be compared, and that is all."""
+    model = build(
+        """net (float[N,3,8,8] x) => (float[N,4,8,8] c, int64[4,M] y) {
+            c = Conv (x, w)
+            r = Relu (c)
+            y = NonZero (r)
+        }""",
+        {"w": normal(rng, 4, 3, 1, 1)},
+    )
+    found = repair(model, normal(rng, 20, 3, 8, 8), options()).repaired_outputs
+    assert found["c"].relative_error < 1
+    assert np.isnan(found["y"].relative_error)
+    assert found["y"].agreement is None
+
+
+def test_outputs_that_are_no_numbers(rng):
+    model = build(
+        """net (float[N,4,8,8] x) => (float[N,4,8,8] c, string[2] t, seq(float[N,4,8,8]) s) {
+            c = Conv (x, w)
+            t = Identity (names)
+            s = SequenceConstruct (c, x)
+        }""",
+        {"w": normal(rng, 4, 4, 1, 1)},
+    )
+    names = onnx.helper.make_tensor("names", onnx.TensorProto.STRING, [2], [b"cat", b"dog"])
+    model.graph.initializer.append(names)
+    found = repair(model, normal(rng, 20, 4, 8, 8), options()).repaired_outputs
+    assert found["c"].relative_error < 1
+    assert found["s"].relative_error < 1
+    assert np.isnan(found["t"].relative_error)
+
+
+def test_a_sequence_across_a_convolution_is_refused_by_name(rng):
+    model = build(
+        """net (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+            s = SequenceConstruct (x, x)
+            a = SequenceAt (s, zero)
+            c = Conv (a, w)
+            b = SequenceAt (s, zero)
+            y = Mul (b, c)
+        }""",
+        {"w": normal(rng, 4, 4, 1, 1), "zero": np.int64(0)},
+    )
+    with pytest.raises(ModelError, match="'s' is a sequence that lives on beyond a convolution"):
+        repair(model, normal(rng, 20, 4, 8, 8), options())
+
+
+def test_activations_that_change_shape_from_batch_to_batch(rng):
+    model = build(
+        "net (float[N,3,H,W] x) => (float[N,4,H,W] y) { c = Conv (x, w) y = Relu (c) }",
+        {"w": normal(rng, 4, 3, 1, 1)},
+    )
+    x = normal(rng, 10, 3, 7, 9)
+    result = repair(model, all_of(model, x, batch_size=4), options())
+    assert_means_restored(model, result.model, {"x": x}, ["c"])
+
+
+def test_a_control_flow_body_that_captures_activations(rng):
+    model = build(
+        """net (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+            c1 = Conv (x, w1)
+            m = ReduceMean <keepdims = 0> (x)
+            q = Less (m, zero)
+            r = If (q) <
+                then_branch = t () => (float[?,?,?,?] u) { u = Relu (c1) },
+                else_branch = e () => (float[?,?,?,?] u) { u = Sigmoid (c1) }>
+            y = Conv (r, w2)
+        }""",
+        {"w1": normal(rng, 4, 3, 1, 1), "w2": normal(rng, 4, 4, 1, 1), "zero": np.float32(0)},
+    )
+    x = normal(rng, 16, 3, 8, 8)
+    result = repair(model, all_of(model, x, batch_size=16), options())
+    assert_means_restored(model, result.model, {"x": x}, ["c1", "y"])
+
+
+def test_a_local_function_in_the_graph(rng):
+    model = build(
+        "net (float[N,3,8,8] x) => (float[N,4,8,8] y) { c = Conv (x, w) y = local.twice (c) }",
+        {"w": normal(rng, 4, 3, 1, 1)},
+        rest='<domain: "local", opset_import: ["" : 17]> twice (a) => (b) { b = Add (a, a) }',
+    )
+    x = normal(rng, 16, 3, 8, 8)
+    result = repair(model, all_of(model, x), options())
+    assert_means_restored(model, result.model, {"x": x}, ["c", "y"])
+
+
+def test_a_model_before_ir_4(rng):
+    model = build(
+        "net (float[N,3,8,8] x, float[4,3,1,1] w) => (float[N,4,8,8] y) { y = Conv (x, w) }",
+        {"w": normal(rng, 4, 3, 1, 1)},
+        ir=3,
+        opset=9,
+    )
+    result = repair(model, normal(rng, 16, 3, 8, 8), options())
+    assert [i.name for i in result.model.graph.input] == ["x", "w", "y_bias"]
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+def test_a_weight_that_outgrows_float16_is_refused(rng):
+    model = build(
+        "net (float16[N,8,8,8] x) => (float16[N,4,8,8] y) { y = Conv (x, w) }",
+        {"w": rng.uniform(4e4, 6e4, (4, 8, 1, 1)).astype("float16")},
+    )
+    x = normal(rng, 16, 8, 8, 8, dtype="float16") * np.float16(1e-3)
+    with pytest.raises(ModelError, match="'w' does not fit into float16: nothing is written"):
+        repair(model, x, options(0.6, method="channelwise"))
