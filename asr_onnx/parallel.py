@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+_WORTH_THREADS = 1024
+
 T = TypeVar("T")
 A = TypeVar("A")
 
@@ -16,6 +18,11 @@ def processors() -> int:
     """Processors this process may use."""
     known = hasattr(os, "sched_getaffinity")
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
+
+
+def blas_threads(size: int) -> int:
+    """Threads BLAS should have for matrices of ``size``: few gain less than they lose waiting."""
+    return 1 if size < _WORTH_THREADS else processors()
 
 
 def each(work: Callable[[A], T], items: Iterable[A], workers: int) -> Iterator[T]:

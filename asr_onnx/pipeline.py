@@ -13,17 +13,17 @@ from collections.abc import Callable, Hashable, Sequence
 import onnx
 from threadpoolctl import threadpool_limits
 
+from asr_onnx.arrays import Outputs
 from asr_onnx.data.batches import Calibration, as_calibration, model_inputs
 from asr_onnx.errors import UsageError
-from asr_onnx.evaluation.outputs import Outputs
-from asr_onnx.execution.lockstep import Course
+from asr_onnx.execution.lockstep import Lockstep
 from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.execution.tensor_store import TensorStore, default_limit
 from asr_onnx.graph import model_file as models
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.sites import find_sites, with_heads
 from asr_onnx.options import OPS, RepairOptions
-from asr_onnx.repairing.job import Task
+from asr_onnx.repairing.job import Job
 from asr_onnx.repairing.result import RepairResult
 
 Progress = Callable[[int, int, str], None]
@@ -90,10 +90,10 @@ def _repair(
     models.check_in_memory(proto)
     calibration = as_calibration(data, model_inputs(proto))
     device = choose_device(cells[0].providers)
-    tasks, outputs = _walk(proto, calibration, device, cells, dense, progress)
+    jobs, outputs = _walk(proto, calibration, device, cells, dense, progress)
     return [
-        task.result(calibration, device, started, *found)
-        for task, found in zip(tasks, outputs, strict=True)
+        job.result(calibration, device, started, *found)
+        for job, found in zip(jobs, outputs, strict=True)
     ]
 
 
@@ -104,8 +104,8 @@ def _walk(
     cells: Sequence[RepairOptions],
     dense: onnx.ModelProto | None,
     progress: Progress | None,
-) -> tuple[list[Task], list[tuple[list[Outputs], ...]]]:
-    """Solve every site; the solved tasks, and dense, repaired and pruned outputs for each."""
+) -> tuple[list[Job], list[tuple[list[Outputs], ...]]]:
+    """Solve every site; the solved jobs, and dense, repaired and pruned outputs for each."""
     survey = find_sites(proto, cells[0].ops)
     sites = with_heads(proto, survey.sites) if cells[0].reconstruct else survey.sites
     reference, found = proto, sites
@@ -113,10 +113,10 @@ def _walk(
         models.check_in_memory(dense)
         reference = rename_like(dense, proto)
         found = find_sites(reference, OPS).sites
-    tasks = [Task(proto, sites, survey, options) for options in cells]
+    jobs = [Job(proto, sites, survey, options) for options in cells]
     limit = default_limit() if cells[0].memory_limit is None else cells[0].memory_limit
     with TensorStore(limit) as store, threadpool_limits(1, user_api="blas"):
-        course = Course(
+        lockstep = Lockstep(
             reference,
             proto,
             sites,
@@ -124,22 +124,21 @@ def _walk(
             calibration,
             device,
             store,
-            repairs=len(tasks),
+            repairs=len(jobs),
             shortcuts=cells[0].reconstruct,
         )
-        pairs = list(zip(tasks, course.walks, strict=True))
+        pairs = list(zip(jobs, lockstep.lanes, strict=True))
         done = 0
-        for stage in course.stages:
-            course.run(stage)
+        for stage in lockstep.stages:
+            lockstep.run(stage)
             for step in stage.steps:
-                assert step.site is not None
                 if progress:
-                    progress(done, len(sites), step.site.label)
-                for task, walk in pairs:
-                    task.solve(walk, step, step.site, first=done == 0)
+                    progress(done, len(sites), step.sites[0].label)
+                for job, lane in pairs:
+                    job.solve(lane.layer(step), first=done == 0)
                 done += 1
-            for task, walk in pairs:
-                task.check(walk, stage)
-            course.finish(stage)
-        expected = course.outputs()
-        return tasks, [(expected, *walk.outputs()) for walk in course.walks]
+            for job, lane in pairs:
+                job.check(lane, stage)
+            lockstep.finish(stage)
+        expected = lockstep.outputs()
+        return jobs, [(expected, *lane.outputs()) for lane in lockstep.lanes]

@@ -8,14 +8,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from asr_onnx.cli.options import (
-    MODEL,
-    PROVIDERS,
-    data_options,
-    label_options,
-    pick,
-    site_options,
-)
+from asr_onnx.cli.options import MODEL, PROVIDERS, data_options, label_options, pick, site_options
 from asr_onnx.cli.progress import reporting
 from asr_onnx.cli.types import BYTES, NUMBERS, WORDS
 from asr_onnx.data.source import source_problem

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import CalibrationError
 from asr_onnx.graph.inputs import ModelInput, shape_text
-from asr_onnx.graph.records import AnyArray
 
 Arrays = Mapping[str, AnyArray]
 

@@ -24,10 +24,10 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from asr_onnx.arrays import AnyArray
 from asr_onnx.data.arrays import ArraySamples
 from asr_onnx.errors import CalibrationError
 from asr_onnx.graph.inputs import ModelInput
-from asr_onnx.graph.records import AnyArray
 
 _MARKER = "polygraphy_class"
 _SET = "test_data_set_*"

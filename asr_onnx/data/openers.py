@@ -8,13 +8,13 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from asr_onnx.arrays import AnyArray
 from asr_onnx.data.arrays import ArraySamples
 from asr_onnx.data.foreign import data_sets, from_test_data
 from asr_onnx.data.pictures import read_image
 from asr_onnx.data.preprocess import Preprocess, ResolvedPreprocess
 from asr_onnx.errors import CalibrationError, UsageError
 from asr_onnx.graph.inputs import ModelInput
-from asr_onnx.graph.records import AnyArray
 
 IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 ARRAYS = (".npy", ".npz")

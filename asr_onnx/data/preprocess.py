@@ -8,13 +8,12 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from asr_onnx.arrays import AnyArray, FloatArray
 from asr_onnx.data.pictures import RESAMPLING, Geometry, Size, size_text, with_channels
 from asr_onnx.errors import CalibrationError, UsageError
 from asr_onnx.graph.inputs import ModelInput
-from asr_onnx.graph.records import AnyArray
 
 Auto = Literal["auto"]
 _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -224,7 +223,7 @@ def _geometry(p: Preprocess, size: Size | None) -> Geometry:
 def _tables(p: Preprocess, input: ModelInput, channels: int) -> AnyArray:
     """Value fed for each channel and pixel value, (C, 256), in the model's element type."""
     mean, std = (np.array(v or (_NEUTRAL[n],)) for n, v in (("mean", p.mean), ("std", p.std)))
-    values: NDArray[np.float64] = np.arange(256.0) * float(p.scale)
+    values: FloatArray = np.arange(256.0) * float(p.scale)
     values = (values - mean[:, None].astype(float)) / std[:, None].astype(float)
     with np.errstate(over="ignore"):
         tables = np.broadcast_to(values, (channels, 256)).astype(input.dtype)

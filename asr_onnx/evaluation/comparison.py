@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_onnx.arrays import AnyArray
 from asr_onnx.data.batches import Batch, Calibration, ImageSamples, as_calibration
 from asr_onnx.data.labels import Labels, find_labels
 from asr_onnx.data.preprocess import Preprocess
@@ -19,7 +20,6 @@ from asr_onnx.evaluation.latency import Latency, measure
 from asr_onnx.evaluation.lineup import Lineup, ModelLike, line_up
 from asr_onnx.evaluation.outputs import MatchAccumulator, OutputMatch, class_scores
 from asr_onnx.execution.session import choose_device
-from asr_onnx.graph.records import AnyArray
 from asr_onnx.maths.intervals import Accuracy, Hits, PairedTest, accuracy, paired_test, top_hits
 
 Progress = Callable[[int, int, str], None]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asr_onnx.arrays import Feeds
 from asr_onnx.errors import UsageError
 from asr_onnx.execution.session import Runner
-from asr_onnx.graph.records import Feeds
 
 _WARM_UP = 3
 _FEWEST = 5  # rounds, however slow the models are

@@ -13,13 +13,13 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
+from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.footprint import Footprint, footprint
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file as models
 from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import ModelInput, fixed_batch, model_inputs
-from asr_onnx.graph.records import AnyArray, Feeds
 
 ModelLike: TypeAlias = "onnx.ModelProto | models.LoadedModel | str | os.PathLike[str]"
 

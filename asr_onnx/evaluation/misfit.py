@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from asr_onnx.arrays import Feeds, FloatArray
 from asr_onnx.execution.session import Device, Runner
-from asr_onnx.graph.records import Feeds, Norm, Site
+from asr_onnx.graph.records import Norm, Site
 from asr_onnx.graph.sites import find_sites
 from asr_onnx.graph.wiring import Topology
 from asr_onnx.maths.moments import channel_rows
@@ -51,9 +51,7 @@ class Front:
         return float(_divergence(shift, squares / count - shift**2, var0, self.norm.epsilon).mean())
 
 
-def _divergence(
-    shift: NDArray[np.float64], var: NDArray[np.float64], var0: NDArray[np.float64], epsilon: float
-) -> NDArray[np.float64]:
+def _divergence(shift: FloatArray, var: FloatArray, var0: FloatArray, epsilon: float) -> FloatArray:
     stored = np.maximum(var0, 0) + epsilon
     ratio = (np.maximum(var, 0) + epsilon) / stored
     return np.asarray((ratio + shift**2 / stored - 1 - np.log(ratio)) / 2)

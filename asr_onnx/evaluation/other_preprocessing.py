@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from asr_onnx.arrays import AnyArray
 from asr_onnx.data.batches import Calibration, ImageSamples
 from asr_onnx.data.preprocess import Preprocess, ResolvedPreprocess
 from asr_onnx.data.preprocess_files import PRESETS, Settings, combine
 from asr_onnx.errors import AsrError
 from asr_onnx.graph.inputs import ModelInput
-from asr_onnx.graph.records import AnyArray
 
 FeedsList = Sequence[dict[str, AnyArray]]
 

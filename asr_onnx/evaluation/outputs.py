@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from asr_onnx.graph.records import AnyArray
-
-Outputs = Mapping[str, AnyArray]
+from asr_onnx.arrays import AnyArray, Outputs
 
 
 @dataclass(frozen=True)

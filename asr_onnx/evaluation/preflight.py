@@ -20,14 +20,13 @@ from collections.abc import Iterable
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from asr_onnx.arrays import AnyArray, Feeds, FloatArray
 from asr_onnx.data.batches import Calibration
 from asr_onnx.evaluation.misfit import Front
 from asr_onnx.evaluation.other_preprocessing import FedImages, FeedsList
 from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import Device, Runner
-from asr_onnx.graph.records import AnyArray, Feeds
 
 MISFIT = 0.2  # the data do not fit: about four times the worst right preprocessing
 GROSS = 1.0  # told even when nothing fits better
@@ -117,7 +116,7 @@ def _colour_warning(
     )
 
 
-def _confidence(runner: Runner, batches: Iterable[Feeds]) -> NDArray[np.float64] | None:
+def _confidence(runner: Runner, batches: Iterable[Feeds]) -> FloatArray | None:
     """Each sample's top probability; ``None`` for a model without an output of classes."""
     found = []
     for feeds in batches:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from asr_onnx.arrays import Outputs
 from asr_onnx.data.batches import Calibration
-from asr_onnx.evaluation.outputs import Outputs, class_scores
+from asr_onnx.evaluation.outputs import class_scores
 
 SHOWN = 12  # samples of each kind in a report
 _MODELS = ("dense", "pruned", "repaired")

@@ -1,8 +1,8 @@
-"""Cut a graph at its sites, so that one walk runs every node once.
+"""Cut a graph at its sites, so that every node is run once.
 
-A *step* is a site with the not yet executed nodes its input needs; the last step has no site and
-leads to the graph's outputs.  Between steps only *live* tensors exist: computed, and still needed.
-A *stage* is some steps in a row.
+A *stage* is some nodes, and the sites they lead to; a *step* is a stage with one site.  The last
+has none and leads to the graph's outputs.  Between stages only *live* tensors exist: computed, and
+still needed.
 """
 
 from __future__ import annotations
@@ -18,54 +18,47 @@ _METADATA = ("Shape", "Size")
 
 
 @dataclass(frozen=True)
-class Part:
-    """Nodes to run, tensors read from and left to other parts, tensors not needed after."""
+class Stage:
+    """Nodes to run, tensors read from and left to other stages, tensors not needed after.
+
+    ``nodes`` lead to ``sites``, which are not among them.  ``steps`` are the stages of one site
+    each that a longer one is made of.
+    """
 
     nodes: tuple[int, ...]
     feeds: tuple[str, ...]
     keeps: tuple[str, ...]
     drops: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Step(Part):
-    """The nodes that lead to ``site``, the site itself not among them."""
-
-    site: Site | None
-
-
-@dataclass(frozen=True)
-class Stage(Part):
-    """Consecutive steps, for a network whose weights are known beforehand to run at once."""
-
-    steps: tuple[Step, ...]
+    sites: tuple[Site, ...]
+    steps: tuple[Stage, ...] = ()
 
     @classmethod
-    def of(cls, steps: Sequence[Step]) -> Stage:
-        """The parts of the steps put together; as in a step, sites are not among the nodes."""
+    def of(cls, steps: Sequence[Stage]) -> Stage:
+        """Consecutive steps in one."""
         nodes = {i for s in steps for i in s.nodes}
-        made = {t for s in steps for t in (*s.keeps, *([s.site.output] if s.site else []))}
+        sites = [site for s in steps for site in s.sites]
+        made = {t for s in steps for t in s.keeps} | {site.output for site in sites}
         dropped = {t for s in steps for t in s.drops}
         fed = {t for s in steps for t in s.feeds} - made
         feeds, keeps, drops = (tuple(sorted(p)) for p in (fed, made - dropped, dropped))
-        return cls(tuple(sorted(nodes)), feeds, keeps, drops, tuple(steps))
+        return cls(tuple(sorted(nodes)), feeds, keeps, drops, tuple(sites), tuple(steps))
 
     @property
-    def sites(self) -> list[Site]:
-        """The steps' sites."""
-        return [s.site for s in self.steps if s.site]
+    def site(self) -> Site | None:
+        """A step's site."""
+        return self.sites[0] if self.sites else None
 
 
 def stages(
-    steps: Sequence[Step], sizes: Mapping[str, int], limit: int, streams: int = 1
+    steps: Sequence[Stage], sizes: Mapping[str, int], limit: int, streams: int = 1
 ) -> list[Stage]:
-    """The steps that have a site in stages, as long as what they leave in memory allows.
+    """The steps that have a site in stages as long as what they leave in memory allows.
 
     ``sizes`` in bytes, of every tensor that is kept; one that is not there counts as too large.
     Within ``limit`` bytes fit the outputs and weights of a stage's sites, what the network that
     runs the stage leaves to the next, and what ``streams`` others keep from step to step.
     """
-    found: list[list[Step]] = []
+    found: list[list[Stage]] = []
     kept: set[str] = set()
     widest = held = 0
 
@@ -73,11 +66,12 @@ def stages(
         return sizes.get(tensor, limit + 1)
 
     for step in steps:
-        if step.site is None:
+        site = step.site
+        if site is None:
             continue
-        kept = (kept | {*step.keeps, step.site.output}) - {*step.drops}
+        kept = (kept | {*step.keeps, site.output}) - {*step.drops}
         live = sum(size(t) for t in kept)
-        own = size(step.site.output) + _COPIES * step.site.weight.value.nbytes
+        own = size(site.output) + _COPIES * site.weight.value.nbytes
         widest, held = max(widest, live), held + own
         if found and held + live + streams * widest <= limit:
             found[-1].append(step)
@@ -87,7 +81,7 @@ def stages(
     return [Stage.of(group) for group in found]
 
 
-def plan(topology: Topology, sites: Sequence[Site]) -> list[Step]:
+def plan(topology: Topology, sites: Sequence[Site]) -> list[Stage]:
     """The steps from the graph's inputs to its outputs, one per site and one for the rest."""
     done = set(topology.inputs)
     outputs_of_sites = {s.output for s in sites}
@@ -118,7 +112,7 @@ def plan(topology: Topology, sites: Sequence[Site]) -> list[Step]:
 
 def _with_lifetimes(
     topology: Topology, groups: list[tuple[Site | None, list[int], set[str]]]
-) -> list[Step]:
+) -> list[Stage]:
     last_read: dict[str, int] = {}
     for number, (_, _, read) in enumerate(groups):
         last_read.update(dict.fromkeys(read, number))
@@ -135,5 +129,5 @@ def _with_lifetimes(
         drops = {t for t in live if last_read.get(t, -1) <= number}
         live -= drops
         fed, left, gone = (tuple(sorted(s)) for s in (feeds, keeps, drops))
-        steps.append(Step(tuple(nodes), fed, left, gone, site))
+        steps.append(Stage(tuple(nodes), fed, left, gone, (site,) if site else ()))
     return steps

@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
+from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.errors import AsrError, ModelError, ProviderError, UsageError
-from asr_onnx.graph.records import AnyArray, Feeds
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"

@@ -1,4 +1,4 @@
-"""A stream: one network executed part by part over all batches, keeping only live tensors."""
+"""A stream: one network executed stage by stage over all batches, keeping only live tensors."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from asr_onnx.arrays import AnyArray, Feeds, Outputs
 from asr_onnx.errors import ModelError
-from asr_onnx.evaluation.outputs import Outputs
-from asr_onnx.execution.plan import Part, Step
+from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.execution.tensor_store import TensorStore
 from asr_onnx.graph.cut import Network, Segment
-from asr_onnx.graph.records import AnyArray, Feeds, Site
+from asr_onnx.graph.records import Site
 from asr_onnx.graph.scale_nodes import UNSCALED, Scale
 from asr_onnx.parallel import each, processors
 
@@ -25,7 +25,7 @@ Use = Callable[[int, Mapping[str, AnyArray]], R]  # what to make of a batch's re
 
 
 class Stream:
-    """One network on its way through the steps, with the live tensors of every batch.
+    """One network on its way through the stages, with the live tensors of every batch.
 
     ``name`` separates its tensors from other streams' in the shared ``store``.
     """
@@ -65,7 +65,7 @@ class Stream:
 
     def run(
         self,
-        part: Part,
+        stage: Stage,
         weights: Iterable[tuple[Site, AnyArray]] = (),
         *,
         use: Use[R],
@@ -73,9 +73,9 @@ class Stream:
         keep_outputs: bool = True,
         only: Container[int] | None = None,
     ) -> list[R]:
-        """Run a part, and the sites in ``weights`` under theirs, on all batches (in ``only``).
+        """Run a stage, with the sites in ``weights`` under theirs, on all batches (in ``only``).
 
-        What the part keeps becomes live, with ``keep_outputs`` the sites' outputs, and ``taps``;
+        What the stage keeps becomes live, with ``keep_outputs`` the sites' outputs, and ``taps``;
         what is needed no more goes at once, but for these.  Returns what ``use`` makes of each
         batch and its results; several batches are used at a time.
         """
@@ -83,25 +83,25 @@ class Stream:
         if not batches:
             return []
         constants: dict[str, AnyArray] = {}
-        nodes, outputs = set(part.nodes), []
+        nodes, outputs = set(stage.nodes), []
         for site, weight in weights:
             constants[site.weight.name] = weight
             if site.bias:
                 constants[site.bias.name] = site.bias.value
             nodes.add(site.index)
             outputs.append(site.output)
-        held = {*part.keeps, *taps, *(outputs if keep_outputs else ())}
-        wanted = [*part.keeps, *outputs, *taps]
-        if isinstance(part, Step) and part.site is None:
+        held = {*stage.keeps, *taps, *(outputs if keep_outputs else ())}
+        wanted = [*stage.keeps, *outputs, *taps]
+        if not stage.sites:
             wanted += self._network.topology.outputs
-        scales = {t: s for t, s in self._scales.items() if t in part.feeds}
-        first = {t: self._store[self._name, batches[0], t] for t in part.feeds}
+        scales = {t: s for t, s in self._scales.items() if t in stage.feeds}
+        first = {t: self._store[self._name, batches[0], t] for t in stage.feeds}
         segment = self._network.segment(nodes, wanted, first, constants, scales)
         runner = self._runner(segment, len(batches)) if segment else None
-        gone = set(part.drops) - held
+        gone = set(stage.drops) - held
 
         def one(batch: int) -> R:
-            results = runner.run(self._raw(part, batch)) if runner else {}
+            results = runner.run(self._raw(stage, batch)) if runner else {}
             for tensor in results.keys() & held:
                 self.put(batch, tensor, results[tensor])
             for tensor in gone:
@@ -159,14 +159,14 @@ class Stream:
         """The site's node."""
         return self._network.topology.nodes[site.index]
 
-    def _raw(self, part: Part, batch: int) -> dict[str, AnyArray]:
-        """What the part's segment is fed, not yet scaled."""
+    def _raw(self, stage: Stage, batch: int) -> dict[str, AnyArray]:
+        """What the stage's segment is fed, not yet scaled."""
         return {
             t + UNSCALED * (t in self._scales): self._store[self._name, batch, t]
-            for t in part.feeds
+            for t in stage.feeds
         }
 
-    def outputs(self, last: Step, only: Container[int]) -> list[Outputs]:
+    def outputs(self, last: Stage, only: Container[int]) -> list[Outputs]:
         """The graph's outputs of each batch in ``only``, from the last step."""
         wanted = self._network.topology.outputs
 
@@ -175,10 +175,10 @@ class Stream:
 
         return self.run(last, use=found, only=only)
 
-    def finish(self, part: Part) -> None:
-        """Forget what no later part reads."""
+    def finish(self, stage: Stage) -> None:
+        """Forget what no later stage reads."""
         for batch in self.batches:
-            for tensor in part.drops:
+            for tensor in stage.drops:
                 self._store.drop((self._name, batch, tensor))
-        for tensor in part.drops:
+        for tensor in stage.drops:
             self._scales.pop(tensor, None)

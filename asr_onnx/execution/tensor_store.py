@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import psutil
 
-from asr_onnx.graph.records import AnyArray
+from asr_onnx.arrays import AnyArray
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 _SMALLEST_SPILL = 1 << 14  # bytes; less is not worth a trip to the disk

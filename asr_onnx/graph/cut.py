@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import onnx
 
-from asr_onnx.graph.records import AnyArray, Feeds, Site
+from asr_onnx.arrays import AnyArray, Feeds
+from asr_onnx.graph.records import Site
 from asr_onnx.graph.scale_nodes import UNSCALED, Scale
 from asr_onnx.graph.wiring import Topology
 

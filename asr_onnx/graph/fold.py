@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_onnx.graph.records import AnyArray, Patch, Site
+from asr_onnx.arrays import AnyArray, FloatArray
+from asr_onnx.graph.records import Patch, Site
 
-Array = NDArray[np.float64]
 
-
-def norm_mean(mean: NDArray[np.floating], change: Array) -> Array:
+def norm_mean(mean: NDArray[np.floating], change: FloatArray) -> FloatArray:
     """BatchNormalization mean that does what adding ``change`` (C,) to the Conv bias would do.
 
     ``BN(y + change)`` with mean ``m`` equals ``BN(y)`` with mean ``m - change``; variance,
@@ -19,7 +18,7 @@ def norm_mean(mean: NDArray[np.floating], change: Array) -> Array:
     return np.asarray(mean, np.float64) - change
 
 
-def fold(site: Site, weight: AnyArray, bias_change: Array) -> Patch:
+def fold(site: Site, weight: AnyArray, bias_change: FloatArray) -> Patch:
     """The patch that gives ``site`` a new ``weight`` (its own shape) and ``b + bias_change`` (C,).
 
     The change of the bias goes into the mean of a following BatchNormalization where that can be
@@ -37,5 +36,5 @@ def fold(site: Site, weight: AnyArray, bias_change: Array) -> Patch:
     if site.carrier and (place := site.carrier.storage):
         old = np.asarray(site.carrier.value, np.float64)
         return Patch(values | {place.name: place.pack(old + bias_change.reshape(old.shape))})
-    bias = np.zeros(site.channels) if site.bias is None else np.asarray(site.bias.value, np.float64)
-    return Patch(values, {site.output: (bias + bias_change).astype(site.weight.value.dtype)})
+    bias = site.bias_value + bias_change
+    return Patch(values, {site.output: bias.astype(site.weight.value.dtype)})

@@ -13,11 +13,10 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from asr_onnx.graph.records import AnyArray, Site
+from asr_onnx.arrays import AnyArray, Float32Array
+from asr_onnx.graph.records import Site
 
 _BLOCK = 1 << 24  # elements of patches in memory at a time: 64 MiB of float32
-
-Rows = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,12 @@ class Patches:
     ``index`` is (N of the part, positions taken of each sample).
     """
 
-    columns: Rows
+    columns: Float32Array
     samples: slice
     index: NDArray[np.intp]
     axis: int
 
-    def rows(self, y: AnyArray) -> Rows:
+    def rows(self, y: AnyArray) -> Float32Array:
         """The same positions of an output-shaped activation, as (P, C)."""
         part = np.moveaxis(y[self.samples], self.axis, -1)
         flat = part.reshape(len(part), -1, part.shape[-1])
@@ -115,8 +114,8 @@ def patches(
 
 
 def _im2col(
-    x: Rows, w: Window, index: NDArray[np.intp], output: tuple[int, ...], groups: int
-) -> Rows:
+    x: Float32Array, w: Window, index: NDArray[np.intp], output: tuple[int, ...], groups: int
+) -> Float32Array:
     """Patches (G, N * positions, K) of ``x`` (N, Cin, ...)."""
     x = _pad(_spread(np.moveaxis(x, 1, -1), w.spread), w.pads)
     size = x.shape[1:-1]
@@ -135,7 +134,7 @@ def _im2col(
     return np.ascontiguousarray(columns.reshape(groups, n * index.shape[1], -1))
 
 
-def _spread(x: Rows, spread: tuple[int, ...]) -> Rows:
+def _spread(x: Float32Array, spread: tuple[int, ...]) -> Float32Array:
     """``x`` (N, ..., Cin) with zeros between its positions, ``spread`` steps apart."""
     if all(s == 1 for s in spread):
         return x
@@ -145,7 +144,7 @@ def _spread(x: Rows, spread: tuple[int, ...]) -> Rows:
     return wide
 
 
-def _pad(x: Rows, pads: tuple[tuple[int, int], ...]) -> Rows:
+def _pad(x: Float32Array, pads: tuple[tuple[int, int], ...]) -> Float32Array:
     """Zero padding of ``x`` (N, ..., Cin); a negative pad crops."""
     x = np.pad(x, [(0, 0), *((max(a, 0), max(b, 0)) for a, b in pads), (0, 0)])
     crop = (slice(-min(a, 0), x.shape[i + 1] + min(b, 0)) for i, (a, b) in enumerate(pads))

@@ -15,8 +15,9 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
+from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError, UsageError
-from asr_onnx.graph.records import AnyArray, Patch
+from asr_onnx.graph.records import Patch
 from asr_onnx.graph.wiring import subgraphs
 
 _VALUE_FIELDS = (

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asr_onnx.arrays import AnyArray, FloatArray
 from asr_onnx.graph.constants import Storage
-
-AnyArray = NDArray[Any]  # of whatever element type the model has
-Feeds = Mapping[str, AnyArray]
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Norm:
     epsilon: float
 
     @property
-    def gain(self) -> NDArray[np.float64]:
+    def gain(self) -> FloatArray:
         """``scale / sqrt(var + epsilon)`` (C,): what the normalisation multiplies a channel by."""
         scale, var = (np.asarray(p.value, np.float64) for p in (self.scale, self.var))
         return np.asarray(scale / np.sqrt(var + self.epsilon))
@@ -81,7 +77,7 @@ class Site:
             raise ValueError(f"site '{self.name}' needs a weight that can be written")
 
     @property
-    def behind(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def behind(self) -> tuple[FloatArray, FloatArray]:
         """Factor and offset (C,) from the output to what a shortcut is added to."""
         if self.norm is None:
             offset = np.zeros(self.channels)
@@ -91,6 +87,13 @@ class Site:
         gain = self.norm.gain
         bias, mean = (np.asarray(p.value, np.float64) for p in (self.norm.bias, self.norm.mean))
         return gain, bias - gain * mean
+
+    @property
+    def bias_value(self) -> FloatArray:
+        """The bias (C,), zeros where there is none."""
+        if self.bias is None:
+            return np.zeros(self.channels)
+        return np.asarray(self.bias.value, np.float64).reshape(-1)
 
     @property
     def zeros(self) -> int:

@@ -10,7 +10,8 @@ import math
 
 import numpy as np
 
-from asr_onnx.graph.records import AnyArray, Site
+from asr_onnx.arrays import AnyArray
+from asr_onnx.graph.records import Site
 
 
 def to_rows(site: Site, weight: AnyArray) -> AnyArray:

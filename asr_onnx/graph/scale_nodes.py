@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from asr_onnx.graph.records import AnyArray, Norm
+from asr_onnx.arrays import AnyArray
+from asr_onnx.graph.records import Norm
 from asr_onnx.graph.rows import per_channel
 
 UNSCALED = "//unscaled"  # behind the name of a fed tensor that is scaled before anything reads it

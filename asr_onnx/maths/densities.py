@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_onnx.arrays import FloatArray
 from asr_onnx.maths.masks import Array, global_masks, row_norms
 
 ALLOCATIONS = ("mixed", "global", "uniform", "erk")
@@ -38,15 +39,13 @@ def allocate(weights: Mapping[str, Array], sparsity: float, how: str = "mixed") 
     return dict(zip(weights, (int(c) for c in counts), strict=True))
 
 
-def _global(weights: Mapping[str, Array], sparsity: float) -> NDArray[np.float64]:
+def _global(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
     sizes = {name: np.abs(np.asarray(w, np.float64)) for name, w in weights.items()}
     masks = global_masks({name: s / row_norms(s) for name, s in sizes.items()}, sparsity)
     return np.array([m.mean() for m in masks.values()])
 
 
-def _scaled(
-    shares: NDArray[np.float64], sizes: NDArray[np.float64], budget: int
-) -> NDArray[np.float64]:
+def _scaled(shares: FloatArray, sizes: FloatArray, budget: int) -> FloatArray:
     """Densities ``min(1, c * share)`` with ``c`` such that they use up the budget."""
     if not shares.any():
         shares = np.ones_like(shares)
@@ -63,9 +62,7 @@ def _scaled(
     return np.minimum(1.0, c * shares)
 
 
-def _exact(
-    wanted: NDArray[np.float64], sizes: NDArray[np.float64], budget: int
-) -> NDArray[np.int64]:
+def _exact(wanted: FloatArray, sizes: FloatArray, budget: int) -> NDArray[np.int64]:
     """Whole numbers near ``wanted`` that sum up to ``budget``: largest remainders first."""
     counts = np.minimum(np.floor(wanted), sizes).astype(np.int64)
     while missing := budget - int(counts.sum()):

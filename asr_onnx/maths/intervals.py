@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Hits = NDArray[np.bool_]
+Hits = NDArray[np.bool_]  # where a model is right
 
 CONFIDENCE = 0.95
 

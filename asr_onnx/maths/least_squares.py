@@ -8,12 +8,11 @@ al. 2021; OBC, Frantar & Alistarh 2022, arXiv 2208.11580, for the objective).
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
-from asr_onnx.maths.masks import Mask
-from asr_onnx.maths.second_moments import Array, Gram
+from asr_onnx.arrays import FloatArray, Mask
+from asr_onnx.maths.second_moments import Gram
 from asr_onnx.parallel import each
 
 RIDGE = 0.01  # share of the mean of H's diagonal
@@ -22,13 +21,15 @@ _CG_STEPS = 200
 _CG_TOLERANCE = 1e-5
 
 
-def ridge(gram: Gram, share: float = RIDGE) -> Array:
+def ridge(gram: Gram, share: float = RIDGE) -> FloatArray:
     """``d = share * mean(diag H)`` per group, shape (G, 1, 1); positive even for a dead input."""
     diagonal = np.diagonal(gram.inputs, axis1=1, axis2=2)
     return np.asarray(np.maximum(share * diagonal.mean(axis=1), 1e-12)[:, None, None])
 
 
-def refit(gram: Gram, old: Array, mask: Mask, share: float = RIDGE, workers: int = 1) -> Array:
+def refit(
+    gram: Gram, old: FloatArray, mask: Mask, share: float = RIDGE, workers: int = 1
+) -> FloatArray:
     """The best rows (G, R, K) that are zero where ``mask`` is False, near ``old`` by the ridge.
 
     Full rows share one factorisation.  Rows with few survivors are solved exactly, ``|S|^3 / 3``
@@ -51,7 +52,9 @@ def refit(gram: Gram, old: Array, mask: Mask, share: float = RIDGE, workers: int
     return result
 
 
-def _whole(h: Array, right: Array, mask: Mask, start: Array, workers: int = 1) -> Array:
+def _whole(
+    h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray, workers: int = 1
+) -> FloatArray:
     """All rows by one factorisation: none has lost a weight."""
     try:
         return np.asarray(cho_solve(cho_factor(h), right.T).T, np.float64)
@@ -59,11 +62,13 @@ def _whole(h: Array, right: Array, mask: Mask, start: Array, workers: int = 1) -
         return _masked_cg(h, right, mask, start)
 
 
-def _exact(h: Array, right: Array, mask: Mask, start: Array, workers: int = 1) -> Array:
+def _exact(
+    h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray, workers: int = 1
+) -> FloatArray:
     """Row by row, each with the factorisation of its own part of ``h``."""
 
-    def solve(i: int) -> Array:
-        row: Array = np.zeros_like(right[i])
+    def solve(i: int) -> FloatArray:
+        row: FloatArray = np.zeros_like(right[i])
         s = np.flatnonzero(mask[i])
         try:
             factor = cho_factor(h[np.ix_(s, s)], overwrite_a=True, check_finite=False)
@@ -76,7 +81,9 @@ def _exact(h: Array, right: Array, mask: Mask, start: Array, workers: int = 1) -
         return np.stack(list(each(solve, range(len(right)), workers)))
 
 
-def _masked_cg(h: Array, right: Array, mask: Mask, start: Array, workers: int = 1) -> Array:
+def _masked_cg(
+    h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray, workers: int = 1
+) -> FloatArray:
     """Jacobi-preconditioned conjugate gradients for all rows together, each in its own subspace."""
     inverse = 1.0 / np.diag(h)
     w = start.astype(np.float64)
@@ -102,7 +109,7 @@ def _masked_cg(h: Array, right: Array, mask: Mask, start: Array, workers: int = 
     return w
 
 
-def restore_variance(rows: Array, gram: Gram, power: float) -> Array:
+def restore_variance(rows: FloatArray, gram: Gram, power: float) -> FloatArray:
     """Multiply each row by ``(sigma_d / sigma_fit) ** power``; a fit shrinks the variance."""
     fitted = gram.output_variance(rows)
     alive = fitted > 1e-12 * np.maximum(gram.var_y, 1e-300)
@@ -110,6 +117,6 @@ def restore_variance(rows: Array, gram: Gram, power: float) -> Array:
     return np.asarray(rows * (ratio ** (power / 2))[:, :, None])
 
 
-def bias(gram: Gram, rows: Array) -> NDArray[np.float64]:
+def bias(gram: Gram, rows: FloatArray) -> FloatArray:
     """Bias (C,) with which the rows' outputs have the targets' means."""
     return np.asarray(gram.mean_y - np.vecdot(rows, gram.mean_x[:, None, :])).reshape(-1)

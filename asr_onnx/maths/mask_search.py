@@ -12,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from asr_onnx.arrays import Float32Array, FloatArray, Mask
 from asr_onnx.maths.least_squares import ridge
-from asr_onnx.maths.masks import Mask
-from asr_onnx.maths.second_moments import Array, Gram
+from asr_onnx.maths.second_moments import Gram
 
-Project = Callable[[Array], Mask]  # scores (G, R, K) -> what stays
+Project = Callable[[FloatArray], Mask]  # scores (G, R, K) -> what stays
 
 _RHO = 0.1  # first penalty, relative to a unit diagonal of H
 _ROUNDS = 10  # of one penalty each
@@ -27,7 +26,7 @@ _GROWTH = 2.0  # of the penalty from round to round
 _STEPS = 4  # per round
 
 
-def select(gram: Gram, old: Array, importance: Array, project: Project) -> Mask:
+def select(gram: Gram, old: FloatArray, importance: FloatArray, project: Project) -> Mask:
     """Mask (G, R, K) of the rows to keep, as ``project`` allows.
 
     ``importance`` (G, R) weighs each row's output error; multiplying a row of the weights and its
@@ -69,9 +68,9 @@ def select(gram: Gram, old: Array, importance: Array, project: Project) -> Mask:
     return mask
 
 
-def _factor(h: NDArray[np.float32], rho: float) -> tuple[NDArray[np.float32], bool]:
+def _factor(h: Float32Array, rho: float) -> tuple[Float32Array, bool]:
     """Cholesky factor of ``h + rho I``."""
     shifted = h.copy().T  # symmetric: in LAPACK's order without moving anything
     np.fill_diagonal(shifted, np.diagonal(h) + np.float32(rho))
-    factor: tuple[NDArray[np.float32], bool] = cho_factor(shifted, overwrite_a=True)
+    factor: tuple[Float32Array, bool] = cho_factor(shifted, overwrite_a=True)
     return factor

@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from asr_onnx.arrays import FloatArray, Mask
 from asr_onnx.errors import UsageError
 
 Array = NDArray[np.floating]
-Mask = NDArray[np.bool_]
 
 
 def check_sparsity(sparsity: float) -> float:
@@ -78,7 +78,7 @@ def largest_mask(scores: Array, count: int) -> Mask:
     return ~smallest(flat, flat.size - count).reshape(scores.shape)
 
 
-def row_norms(weight: Array) -> NDArray[np.float64]:
+def row_norms(weight: Array) -> FloatArray:
     """L2 norm of each row of ``weight`` (C, ...), shaped (C, 1, ...); 1 for a zero row."""
     rows = np.asarray(weight, np.float64).reshape(len(weight), -1)
     norms = np.linalg.norm(rows, axis=1)

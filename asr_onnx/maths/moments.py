@@ -14,7 +14,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
+from asr_onnx.arrays import Float32Array, FloatArray
 
 _SAMPLE = 128  # positions that show whether a channel's mean is large
 _BLOCK = 1 << 17  # elements centred at a time: two float32 blocks of it stay in a core's cache
@@ -25,8 +25,8 @@ class Moments:
     """``count`` samples per channel, ``mean`` (C,) and population variance ``var`` (C,)."""
 
     count: int
-    mean: Array
-    var: Array
+    mean: FloatArray
+    var: FloatArray
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class PairedMoments:
 
     dense: Moments
     pruned: Moments
-    covariance: Array
+    covariance: FloatArray
 
     def __post_init__(self) -> None:
         if not self.dense.count == self.pruned.count > 0:
@@ -44,14 +44,14 @@ class PairedMoments:
             )
 
     @property
-    def correlation(self) -> Array:
+    def correlation(self) -> FloatArray:
         """Pearson correlation per channel, clipped to [0, 1]; 0 where a side is constant."""
         norm = np.sqrt(self.dense.var * self.pruned.var)
         rho = np.divide(self.covariance, norm, out=np.zeros_like(norm), where=norm > 0)
         return np.clip(rho, 0.0, 1.0)
 
 
-def rescaled(m: PairedMoments, gamma: Array, shift: Array) -> PairedMoments:
+def rescaled(m: PairedMoments, gamma: FloatArray, shift: FloatArray) -> PairedMoments:
     """The moments with ``gamma * y + shift``, both (C,), for the pruned output ``y``."""
     pruned = Moments(m.pruned.count, gamma * m.pruned.mean + shift, gamma**2 * m.pruned.var)
     return PairedMoments(m.dense, pruned, gamma * m.covariance)
@@ -68,7 +68,7 @@ def channel_rows(y: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
     return np.moveaxis(y, axis, 0).reshape(1, y.shape[axis], -1)
 
 
-def _pilot(y: NDArray[np.generic]) -> NDArray[np.float32] | None:
+def _pilot(y: NDArray[np.generic]) -> Float32Array | None:
     """What to subtract from every channel of ``y`` (N, C, L) before squaring: (C, 1).
 
     About the mean where it is large against the deviation, as a few positions show it; ``None``
@@ -142,5 +142,5 @@ def _pool(a: PairedMoments, b: PairedMoments) -> PairedMoments:
     return PairedMoments(dense, pruned, covariance + share * (1 - share) * shifts[0] * shifts[1])
 
 
-def _mix(a: Array, b: Array, share: float) -> Array:
+def _mix(a: FloatArray, b: FloatArray, share: float) -> FloatArray:
     return a + share * (b - a)

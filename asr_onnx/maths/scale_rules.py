@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asr_onnx.arrays import FloatArray
 from asr_onnx.errors import UsageError
 from asr_onnx.maths.moments import PairedMoments
-
-Array = NDArray[np.float64]
 
 METHODS = ("asr", "layerwise", "channelwise", "none")
 PRIORS = ("correlation", "median", "mean", "fixed:V")
@@ -30,8 +28,8 @@ class ChannelScale:
     correction that was trusted.
     """
 
-    gamma: Array
-    reliability: Array
+    gamma: FloatArray
+    reliability: FloatArray
 
 
 def parse_prior(text: str) -> tuple[str, float | None]:
@@ -51,14 +49,14 @@ def parse_prior(text: str) -> tuple[str, float | None]:
     return name, number
 
 
-def raw_gain(m: PairedMoments) -> Array:
+def raw_gain(m: PairedMoments) -> FloatArray:
     """``g = sqrt(v_d / (v_p + eps))`` (step 1); 1 for a channel dead in the pruned network."""
     eps = _EPS * float(m.dense.var.mean()) or _EPS
     alive = m.pruned.var > eps
     return np.where(alive, np.sqrt(m.dense.var / (np.where(alive, m.pruned.var, 1.0) + eps)), 1.0)
 
 
-def reliability(m: PairedMoments, prior: str) -> Array:
+def reliability(m: PairedMoments, prior: str) -> FloatArray:
     """How far each channel's raw gain can be trusted, in [0, 1] (step 3).
 
     ``median``, ``mean`` and ``fixed:V`` compare the pruned variance with a constant of the layer,

@@ -9,10 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[np.float64]
-Rows = NDArray[np.float32]
+from asr_onnx.arrays import Float32Array, FloatArray
 
 _SLICE = 4096  # positions multiplied at a time
 
@@ -26,17 +24,17 @@ class Gram:
     """
 
     count: int
-    inputs: Array
-    cross: Array
-    mean_x: Array
-    mean_y: Array
-    var_y: Array
+    inputs: FloatArray
+    cross: FloatArray
+    mean_x: FloatArray
+    mean_y: FloatArray
+    var_y: FloatArray
 
-    def output_variance(self, rows: Array) -> Array:
+    def output_variance(self, rows: FloatArray) -> FloatArray:
         """Variance (G, R) of ``rows`` (G, R, K) times the patches."""
         return np.asarray(np.maximum(np.vecdot(rows @ self.inputs, rows), 0.0))
 
-    def error(self, rows: Array) -> Array:
+    def error(self, rows: FloatArray) -> FloatArray:
         """Mean squared error (G, R) of ``rows`` against the targets, both centred."""
         fitted = np.vecdot(rows @ self.inputs, rows) - 2 * np.vecdot(rows, self.cross)
         return np.asarray(np.maximum(self.var_y + fitted, 0.0))
@@ -49,13 +47,17 @@ class GramSums:
     targets have changed.  Sums that share a ``pilot`` can be added.
     """
 
-    def __init__(self, inputs: Array | None = None, pilot: tuple[Rows, Rows] | None = None) -> None:
+    def __init__(
+        self,
+        inputs: FloatArray | None = None,
+        pilot: tuple[Float32Array, Float32Array] | None = None,
+    ) -> None:
         self._inputs = inputs
         self._count = 0
         self.pilot = pilot
-        self._sums: dict[str, Array] = {}
+        self._sums: dict[str, FloatArray] = {}
 
-    def update(self, columns: Rows, targets: Rows) -> None:
+    def update(self, columns: Float32Array, targets: Float32Array) -> None:
         """Add patches (G, P, K) with targets (P, C)."""
         groups, _, k = columns.shape
         y = targets.reshape(len(targets), groups, -1)
@@ -67,14 +69,15 @@ class GramSums:
             if self._inputs is None:
                 shapes["xx"] = (groups, k, k)
             self._sums = {name: np.zeros(shape) for name, shape in shapes.items()}
-        for start in range(0, len(y), _SLICE):
-            rows = slice(start, start + _SLICE)
-            for g in range(groups):
-                x = columns[g, rows] - self.pilot[0][g]
-                self._add(g, x, y[rows, g] - self.pilot[1][0, g])
+        with np.errstate(over="ignore", invalid="ignore"):  # infinity shows in the moments
+            for start in range(0, len(y), _SLICE):
+                rows = slice(start, start + _SLICE)
+                for g in range(groups):
+                    x = columns[g, rows] - self.pilot[0][g]
+                    self._add(g, x, y[rows, g] - self.pilot[1][0, g])
         self._count += len(y)
 
-    def _add(self, g: int, x: Rows, y: Rows) -> None:
+    def _add(self, g: int, x: Float32Array, y: Float32Array) -> None:
         """A slice that fits a core's cache: float32 products, float64 sums."""
         ones, sums = np.ones(len(x), np.float32), self._sums
         sums["x"][g] += ones @ x
@@ -98,14 +101,15 @@ class GramSums:
         sums = self._sums
         x, y = sums["x"] / n, sums["y"] / n
         inputs = self._inputs
-        if inputs is None:
-            inputs = sums["xx"] / n
-            inputs -= x[:, :, None] * x[:, None, :]
-        return Gram(
-            count=n,
-            inputs=inputs,
-            cross=sums["yx"] / n - y[:, :, None] * x[:, None, :],
-            mean_x=self.pilot[0][:, 0].astype(np.float64) + x,
-            mean_y=self.pilot[1][0].astype(np.float64) + y,
-            var_y=np.maximum(sums["yy"] / n - y * y, 0.0),
-        )
+        with np.errstate(over="ignore", invalid="ignore"):  # see update
+            if inputs is None:
+                inputs = sums["xx"] / n
+                inputs -= x[:, :, None] * x[:, None, :]
+            return Gram(
+                count=n,
+                inputs=inputs,
+                cross=sums["yx"] / n - y[:, :, None] * x[:, None, :],
+                mean_x=self.pilot[0][:, 0].astype(np.float64) + x,
+                mean_y=self.pilot[1][0].astype(np.float64) + y,
+                var_y=np.maximum(sums["yy"] / n - y * y, 0.0),
+            )

@@ -6,12 +6,15 @@ BatchNormalization, with the shortcut added.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-Rows = NDArray[np.float32]
+from asr_onnx.arrays import Float32Array
+
+# The dense sum and the sum that is fitted now, both (P, C) -> the sum to aim at.
+Goal = Callable[[Float32Array, Float32Array], Float32Array]
 
 
 @dataclass(frozen=True)
@@ -22,19 +25,19 @@ class Frame:
     the BatchNormalization's, and the shortcut's where there is one.
     """
 
-    gain: Rows
-    dense: Rows
-    repaired: Rows
+    gain: Float32Array
+    dense: Float32Array
+    repaired: Float32Array
 
-    def dense_sum(self, y: Rows) -> Rows:
+    def dense_sum(self, y: Float32Array) -> Float32Array:
         """The dense network's sum for its output ``y`` (P, C)."""
         return y * self.gain + self.dense
 
-    def repaired_sum(self, y: Rows) -> Rows:
+    def repaired_sum(self, y: Float32Array) -> Float32Array:
         """The repaired network's sum for an output ``y`` (P, C)."""
         return y * self.gain + self.repaired
 
-    def output_for(self, total: Rows, fallback: Rows) -> Rows:
+    def output_for(self, total: Float32Array, fallback: Float32Array) -> Float32Array:
         """The output that gives ``total`` in the repaired network.
 
         ``fallback`` (P, C) for channels the BatchNormalization has (almost) switched off.
@@ -44,7 +47,7 @@ class Frame:
         return np.where(alive, (total - self.repaired) / safe, fallback).astype(np.float32)
 
 
-def rectified(dense: Rows, fitted: Rows) -> Rows:
+def rectified(dense: Float32Array, fitted: Float32Array) -> Float32Array:
     """The sum to aim at when a Relu follows: where both are negative the fit is perfect as it is.
 
     Minimises ``(relu(dense) - relu(s))^2`` by alternating with the fit that gave ``fitted`` (the

@@ -8,16 +8,16 @@ from functools import partial
 import numpy as np
 import onnx
 
+from asr_onnx.arrays import AnyArray, Mask
 from asr_onnx.errors import UsageError
 from asr_onnx.graph import model_file as models
-from asr_onnx.graph.records import AnyArray, Patch, Site, Skipped
+from asr_onnx.graph.records import Patch, Site, Skipped
 from asr_onnx.graph.rows import from_rows, kernel_size, to_rows
 from asr_onnx.graph.sites import find_sites, select
 from asr_onnx.maths.densities import allocate
 from asr_onnx.maths.mask_search import Project
 from asr_onnx.maths.masks import (
     Array,
-    Mask,
     global_masks,
     largest_mask,
     parse_pattern,

@@ -1,4 +1,4 @@
-"""One repair on its way: solve site after site, then put the model together and judge it."""
+"""One repair: solve layer after layer, then put the model together and compare it."""
 
 from __future__ import annotations
 
@@ -9,29 +9,32 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from asr_onnx.arrays import AnyArray, Mask, Outputs
 from asr_onnx.data.batches import Calibration
 from asr_onnx.errors import ModelError
 from asr_onnx.evaluation import samples as answers
-from asr_onnx.evaluation.outputs import Outputs, compare_outputs, stacked
-from asr_onnx.execution.lockstep import Walk
-from asr_onnx.execution.plan import Stage, Step
+from asr_onnx.evaluation.outputs import compare_outputs, stacked
+from asr_onnx.execution.layer import Layer
+from asr_onnx.execution.lockstep import Lane
+from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file as models
 from asr_onnx.graph.fold import fold
 from asr_onnx.graph.records import Patch, Site
+from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.graph.sites import Survey
-from asr_onnx.maths.moments import PairedMoments, rescaled
+from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
 from asr_onnx.pruning.choose import Choice, choose, left_dense, prunable
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
-from asr_onnx.solvers.refit import solve_refit
-from asr_onnx.solvers.scale import Solution, bias_of, masked, solve_scale
+from asr_onnx.solvers import refit, scale
+from asr_onnx.solvers.correction import Correction
 
 _SELF_CHECK = {2: 5e-2, 4: 1e-2, 8: 1e-6}  # itemsize of the outputs -> relative error allowed
 
 
-class Task:
+class Job:
     """One repair: its options, the masks they choose, and what has been solved so far."""
 
     def __init__(
@@ -41,53 +44,42 @@ class Task:
         survey: Survey,
         options: RepairOptions,
     ) -> None:
-        self.proto, self.options, self.skipped = proto, options, survey.skipped
+        self.proto, self.options = proto, options
         self.choices = choose(sites, options)
         self.chosen = {s.name for s in prunable(sites, options)}
-        self.skipped += left_dense(survey.sites, options)
+        self.skipped = survey.skipped + left_dense(survey.sites, options)
         if options.bn_stats != "dense":
             require_norms(proto, options.bn_stats)
         self.patch = Patch()
         self.reports: list[SiteReport] = []
-        self._solved: dict[str, tuple[Solution, PairedMoments]] = {}
+        self._solved: dict[str, tuple[Correction, PairedMoments]] = {}
 
-    def solve(self, walk: Walk, step: Step, site: Site, first: bool) -> None:
-        """Solve the step's site, and take the repaired stream past it.
+    def solve(self, layer: Layer, first: bool) -> None:
+        """Solve a layer, and take the repaired stream past it.
 
         With ``one_shot`` it goes on as if nothing had been repaired.
         """
-        options = self.options
+        options, site = self.options, layer.site
         if options.keep_first and first:
             options = replace(options, method="none", reconstruct=False)
-        solution = solve(walk, step, site, self.choices.pop(site.name), options)
-        if solution.shift is None or solution.checked is None:
-            bias = bias_of(site) + solution.bias_change
-            parts = walk.repaired.execute(site, solution.weight, bias, use=walk.against_dense(site))
-            repaired = walk.checked(parts)
+        correction = solve(layer, self.choices.pop(site.name), options)
+        if correction.shift is None:
+            bias = layer.bias + correction.bias_change
+            repaired = layer.replace(correction.rows, bias)
         else:
-            repaired = rescaled(solution.checked, solution.gamma, solution.shift)
-            if not options.one_shot:
-                walk.repaired.rescale(site, solution.gamma, solution.shift)
-        walk.repaired.finish(step)
-        self.patch |= fold(site, solution.weight, solution.bias_change)
-        self._solved[site.name] = solution, repaired
+            repaired = layer.rescale(correction.gamma, correction.shift, keep=options.one_shot)
+        self.patch |= fold(site, layer.weight(correction.rows), correction.bias_change)
+        self._solved[site.name] = correction, repaired
 
-    def check(self, walk: Walk, stage: Stage) -> None:
+    def check(self, lane: Lane, stage: Stage) -> None:
         """Take the merely pruned stream through a stage that is solved, and report on its sites."""
-        weights = {s.name: masked(s, self._solved[s.name][0].mask) for s in stage.sites}
-        pruned = walk.run_pruned(stage, weights)
+        weights = {s.name: _masked(s, self._solved[s.name][0].mask) for s in stage.sites}
+        pruned = lane.run_pruned(stage, weights)
         for site in stage.sites:
-            solution, repaired = self._solved.pop(site.name)
+            correction, repaired = self._solved.pop(site.name)
+            pruned_here = site.name in self.chosen
             self.reports.append(
-                site_report(
-                    site,
-                    site.name in self.chosen,
-                    solution.weight,
-                    solution.gamma,
-                    solution.reliability,
-                    pruned[site.name],
-                    repaired,
-                )
+                site_report(site, pruned_here, correction, pruned[site.name], repaired)
             )
 
     def result(
@@ -127,11 +119,19 @@ class Task:
         )
 
 
-def solve(walk: Walk, step: Step, site: Site, choice: Choice, options: RepairOptions) -> Solution:
+def solve(layer: Layer, choice: Choice, options: RepairOptions) -> Correction:
     """By statistics of the output alone where that is enough, else by second moments."""
-    if isinstance(choice, np.ndarray) and not options.reconstruct:
-        return solve_scale(walk, step, site, choice, options)
-    return solve_refit(walk, step, site, choice, options)
+    if not isinstance(choice, np.ndarray):
+        return refit.solve(layer, choice, options)
+    mask = np.asarray(to_rows(layer.site, choice), bool)
+    solver = refit.solve if options.reconstruct else scale.solve
+    return solver(layer, mask, options)
+
+
+def _masked(site: Site, mask: Mask) -> AnyArray:
+    """The site's weight with what the mask (G, R, K) drops set to zero."""
+    value = site.weight.value
+    return np.where(from_rows(site, mask), value, np.zeros((), value.dtype))
 
 
 def run_checked(model: onnx.ModelProto, calibration: Calibration, device: Device) -> list[Outputs]:
@@ -141,12 +141,12 @@ def run_checked(model: onnx.ModelProto, calibration: Calibration, device: Device
 
 
 def _self_check(walked: Outputs, final: Outputs) -> None:
-    """The model as written must do what the walk computed; a difference is this tool's fault."""
+    """The model as written must do what the streams did; a difference is this tool's fault."""
     for name, match in compare_outputs(walked, final).items():
         kind = np.asarray(final[name]).dtype
         allowed = _SELF_CHECK.get(kind.itemsize, 0.0)
         if kind.kind == "f" and match.relative_error > allowed:
             raise ModelError(
                 f"output '{name}' of the repaired model is off by {match.relative_error:.1g} from "
-                "the walk that made it: nothing is written; please report this model"
+                "the streams that made it: nothing is written; please report this model"
             )

@@ -12,17 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from numpy.typing import NDArray
 
+from asr_onnx.arrays import AnyArray, FloatArray
 from asr_onnx.data.batches import Batch, Calibration
 from asr_onnx.errors import ModelError
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file as models
-from asr_onnx.graph.records import AnyArray, Norm, Patch
+from asr_onnx.graph.records import Norm, Patch
 from asr_onnx.graph.sites import find_norms
 from asr_onnx.options import RepairOptions
-
-Array = NDArray[np.float64]
 
 
 def reestimate(
@@ -63,12 +61,14 @@ def require_norms(proto: onnx.ModelProto, how: str) -> list[Norm]:
     return norms
 
 
-def _mixed(old: Sequence[Array], new: Sequence[Array], share: float) -> tuple[Array, Array]:
+def _mixed(
+    old: Sequence[FloatArray], new: Sequence[FloatArray], share: float
+) -> tuple[FloatArray, FloatArray]:
     mean, var = ((1 - share) * a + share * b for a, b in zip(old, new, strict=True))
     return mean, var
 
 
-def _batch_statistics(results: Mapping[str, AnyArray], norm: str) -> tuple[Array, Array]:
+def _batch_statistics(results: Mapping[str, AnyArray], norm: str) -> tuple[FloatArray, FloatArray]:
     """Mean and unbiased variance, as PyTorch stores them."""
     mean, var, count = (results[norm + suffix].astype(np.float64) for suffix in _SUFFIXES)
     n = float(count.prod())

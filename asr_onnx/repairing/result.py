@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 
+from asr_onnx.arrays import FloatArray
 from asr_onnx.evaluation.outputs import OutputMatch
 from asr_onnx.evaluation.samples import Answers
 from asr_onnx.graph.records import Site, Skipped
-from asr_onnx.graph.rows import to_rows
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
+from asr_onnx.solvers.correction import Correction
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class SiteReport:
     zeros_before: int
     zeros: int
     dead: int
-    gamma: NDArray[np.float64]
-    reliability: NDArray[np.float64]
+    gamma: FloatArray
+    reliability: FloatArray
     variance_pruned: float
     variance_repaired: float
     error_pruned: float
@@ -114,14 +114,13 @@ def _ratio(a: float, b: float) -> float:
 def site_report(
     site: Site,
     pruned_here: bool,
-    weight: NDArray[np.generic],
-    gamma: NDArray[np.float64],
-    reliability: NDArray[np.float64],
+    correction: Correction,
     pruned: PairedMoments,
     repaired: PairedMoments,
 ) -> SiteReport:
     """The record of one solved site; the moments pair the dense output with the other networks'."""
     before = site.weight.value
+    rows = correction.rows.astype(before.dtype)  # small ones may become zeros
     return SiteReport(
         name=site.name,
         node=site.node,
@@ -130,10 +129,10 @@ def site_report(
         pruned=pruned_here,
         weights=before.size,
         zeros_before=site.zeros,
-        zeros=int(weight.size - np.count_nonzero(weight)),
-        dead=int((~to_rows(site, weight).any(axis=2)).sum()),
-        gamma=gamma,
-        reliability=reliability,
+        zeros=int(rows.size - np.count_nonzero(rows)),
+        dead=int((~rows.any(axis=2)).sum()),
+        gamma=correction.gamma,
+        reliability=correction.reliability,
         variance_pruned=variance_ratio(pruned),
         variance_repaired=variance_ratio(repaired),
         error_pruned=error_ratio(pruned),

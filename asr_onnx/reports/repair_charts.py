@@ -6,15 +6,15 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from asr_onnx.arrays import FloatArray
 from asr_onnx.reports.svg import COLORS, INK, Chart, draw
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Report = Mapping[str, Any]
-Values = NDArray[np.float64]
+Values = FloatArray
 
 _WIDE = 8.0  # largest over smallest value from which on an axis is logarithmic
 _MANY = 60  # sites from which on markers are too many

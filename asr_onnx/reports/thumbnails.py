@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from asr_onnx.arrays import AnyArray
 from asr_onnx.data.batches import Calibration, ImageSamples
 from asr_onnx.data.pictures import read_image, with_channels
 from asr_onnx.errors import AsrError
-from asr_onnx.graph.records import AnyArray
 
 SIDE = 112  # pixels of the longer side at most
 

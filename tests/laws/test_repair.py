@@ -18,7 +18,7 @@ from models import (
 
 from asr_onnx import ModelError, PruneOptions, RepairOptions, as_calibration, prune, repair
 from asr_onnx.data.batches import model_inputs
-from asr_onnx.execution.lockstep import Course
+from asr_onnx.execution.lockstep import Lockstep
 from asr_onnx.pipeline import repair_all
 from asr_onnx.repairing import job as module
 
@@ -251,8 +251,8 @@ def test_repairs_side_by_side_are_those_made_one_by_one(rng):
 def test_the_dense_network_runs_once_for_all_repairs(rng, monkeypatch):
     model, x = norm_net(rng), normal(rng, 32, 3, 8, 8)
     ran = []
-    run = Course.run
-    monkeypatch.setattr(Course, "run", lambda self, stage: ran.append(stage) or run(self, stage))
+    run = Lockstep.run
+    monkeypatch.setattr(Lockstep, "run", lambda self, stage: ran.append(stage) or run(self, stage))
     repair_all(model, x, [options(0.3), options(0.5), options(0.7)])
     assert len({id(s) for s in ran}) == len(ran)
     assert sum(len(stage.sites) for stage in ran) == 2

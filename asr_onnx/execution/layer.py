@@ -1,0 +1,221 @@
+"""One layer of a network that is being repaired, as a solver sees it: arrays and statistics.
+
+What ``solvers.Layer`` asks for is gathered here from the dense and the repaired stream.  Nothing is
+run before a solver asks: statistics of the output need the site's output alone, second moments need
+its input.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from asr_onnx.arrays import AnyArray, Float32Array, FloatArray
+from asr_onnx.execution.plan import Stage
+from asr_onnx.execution.stream import Stream, Use
+from asr_onnx.graph.im2col import Patches, patches
+from asr_onnx.graph.records import Site
+from asr_onnx.graph.rows import from_rows, to_rows
+from asr_onnx.maths.moments import PairedMoments, paired_moments, pooled, rescaled
+from asr_onnx.maths.second_moments import Gram, GramSums
+from asr_onnx.maths.targets import Frame, Goal
+from asr_onnx.parallel import blas_threads, each
+
+_POSITIONS_PER_INPUT = 400  # positions used per entry of a row, at least _POSITIONS
+_POSITIONS = 1 << 17
+
+
+class Split(NamedTuple):
+    """Numbers of the batches that are solved on, and of those that results are checked on."""
+
+    solved_on: frozenset[int]
+    checked_on: frozenset[int]
+
+    def checked(self, parts: Iterable[tuple[int, PairedMoments]]) -> PairedMoments:
+        """The moments over the batches checked on."""
+        return pooled(m for batch, m in parts if batch in self.checked_on)
+
+    def solved(self, parts: Iterable[tuple[int, PairedMoments]]) -> PairedMoments:
+        """The moments over the batches solved on."""
+        return pooled(m for batch, m in parts if batch in self.solved_on)
+
+
+def against(dense: Stream, site: Site) -> Use[tuple[int, PairedMoments]]:
+    """For a stream's run: moments of each batch's output of ``site`` with the dense one."""
+
+    def pair(batch: int, results: Mapping[str, AnyArray]) -> tuple[int, PairedMoments]:
+        wanted = dense[batch, site.output]
+        return batch, paired_moments(wanted, results[site.output], site.axis)
+
+    return pair
+
+
+class Layer:
+    """The site that ``step`` leads to, with all the repaired stream's batches in front of it.
+
+    ``rows`` (G, R, K) and ``bias`` (C,) are its parameters, ``gain`` (G, R) what the output is
+    multiplied by behind it.  A solver's answer takes the stream on: ``rescale`` or ``replace``.
+    """
+
+    def __init__(self, dense: Stream, repaired: Stream, split: Split, step: Stage) -> None:
+        (self.site,) = step.sites
+        self._dense, self._repaired, self._split, self._step = dense, repaired, split, step
+        self._arrived = False  # whether the site's input is live
+        self._parts: list[tuple[int, PairedMoments]] = []
+        self._inputs: FloatArray | None = None
+        site = self.site
+        self.label = site.label
+        self.rows: FloatArray = np.asarray(to_rows(site, site.weight.value), np.float64)
+        self.bias: FloatArray = site.bias_value
+        self.gain: FloatArray = site.behind[0].reshape(self.rows.shape[:2])
+        self.rectified = site.rectified
+        self.linear = site.op in ("Gemm", "MatMul")
+        self.workers = repaired.workers
+
+    def weight(self, rows: FloatArray) -> AnyArray:
+        """Rows (G, R, K) as the site stores them, in its dtype."""
+        return from_rows(self.site, rows).astype(self.site.weight.value.dtype)
+
+    def moments(self, rows: FloatArray) -> PairedMoments:
+        """Moments of the dense output and of the output under ``rows``, on the images solved on.
+
+        The latter stays live in the repaired stream.
+        """
+        use = against(self._dense, self.site)
+        weights = [(self.site, self.weight(rows))]
+        self._parts = self._repaired.run(self._step, weights, use=use)
+        return self._split.solved(self._parts)
+
+    def gram(
+        self,
+        goal: Goal | None = None,
+        rows: FloatArray | None = None,
+        bias: FloatArray | None = None,
+    ) -> Gram:
+        """Second moments of the patches of the repaired input with the output to aim at.
+
+        Without a ``goal`` that is the one with which the repaired network has the dense one's sum,
+        shortcut included; a goal makes the sum to aim at of the dense one and of what ``rows`` and
+        ``bias`` give.
+        """
+        self._arrive()
+        if goal is None or rows is None or bias is None:
+            found = self._summed(lambda part, frame, dense: frame.dense_sum(dense))
+            self._inputs = found.inputs
+            return found
+        weights = rows.astype(np.float32).transpose(0, 2, 1)
+        shift = bias.astype(np.float32)
+
+        def target(part: Patches, frame: Frame, dense: Float32Array) -> Float32Array:
+            fitted = np.moveaxis(part.columns @ weights, 0, 1).reshape(dense.shape)
+            fitted += shift
+            return goal(frame.dense_sum(dense), frame.repaired_sum(fitted))
+
+        return self._summed(target, self._inputs)
+
+    def error(self, rows: FloatArray, bias: FloatArray) -> float:
+        """Squared error behind the site, its rectifier included, on the images checked on."""
+        self._arrive()
+        site = self.site
+
+        def flat(y: AnyArray) -> AnyArray:
+            return np.moveaxis(y, site.axis, -1).reshape(-1, site.channels)
+
+        def squared(batch: int, results: Mapping[str, AnyArray]) -> float:
+            frame = self._frame(batch, flat)
+            a = frame.dense_sum(flat(self._dense[batch, site.output]))
+            b = frame.repaired_sum(flat(results[site.output]))
+            if site.rectified:
+                a, b = np.maximum(a, 0), np.maximum(b, 0)
+            return float(np.square(a - b, dtype=np.float64).sum())
+
+        batches = sorted(self._split.checked_on)
+        return math.fsum(self._repaired.trial(site, self.weight(rows), bias, batches, squared))
+
+    def rescale(self, gamma: FloatArray, shift: FloatArray, keep: bool = False) -> PairedMoments:
+        """Let the output be ``gamma * y + shift`` of the live output ``y``; moments checked on.
+
+        With ``keep`` the stream goes on as if it were not.
+        """
+        if not keep:
+            self._repaired.rescale(self.site, gamma, shift)
+        self._repaired.finish(self._step)
+        return rescaled(self._split.checked(self._parts), gamma, shift)
+
+    def replace(self, rows: FloatArray, bias: FloatArray) -> PairedMoments:
+        """Run the site with other parameters; moments of the images checked on."""
+        self._arrive()
+        use = against(self._dense, self.site)
+        parts = self._repaired.execute(self.site, self.weight(rows), bias, use=use)
+        self._repaired.finish(self._step)
+        return self._split.checked(parts)
+
+    def _arrive(self) -> None:
+        if not self._arrived:
+            self._repaired.run(self._step, use=lambda batch, _: None, taps=[self.site.input])
+            self._arrived = True
+
+    def _summed(
+        self,
+        target: Callable[[Patches, Frame, Float32Array], Float32Array],
+        inputs: FloatArray | None = None,
+    ) -> Gram:
+        """Moments of the patches with the outputs that lead to the sums ``target`` wants.
+
+        Batches side by side where their sums are small, else BLAS has all threads.
+        """
+        share = self._share()
+
+        def add(sums: GramSums, batch: int) -> GramSums:
+            for part, frame, dense in self._cut(batch, share):
+                sums.update(part.columns, frame.output_for(target(part, frame, dense), dense))
+            return sums
+
+        first, *others = sorted(self._split.solved_on)
+        sums = add(GramSums(inputs), first)
+        if blas_threads(self.rows.shape[2]) == 1:
+            for more in each(lambda b: add(GramSums(inputs, sums.pilot), b), others, self.workers):
+                sums.add(more)
+        else:
+            for batch in others:
+                add(sums, batch)
+        return sums.result()
+
+    def _share(self) -> float:
+        """Share of the positions that is used; enough of them tell as much as all."""
+        sample = next(iter(self._split.solved_on))
+        y = self._dense[sample, self.site.output]
+        total = math.prod(y.shape) // self.site.channels * len(self._split.solved_on)
+        wanted = max(_POSITIONS, _POSITIONS_PER_INPUT * int(self.rows.shape[2]))
+        return min(1.0, wanted / total)
+
+    def _cut(self, batch: int, share: float) -> Iterator[tuple[Patches, Frame, Float32Array]]:
+        """The batch's patches, at the same positions each time."""
+        y = self._dense[batch, self.site.output]
+        x = self._repaired[batch, self.site.input]
+        for part in patches(self.site, self._repaired.node(self.site), x, y, share, seed=batch):
+            yield part, self._frame(batch, part.rows), part.rows(y)
+
+    def _frame(self, batch: int, rows: Callable[[AnyArray], Float32Array]) -> Frame:
+        gain, offset = (v.astype(np.float32) for v in self.site.behind)
+        shortcuts = self._shortcuts(batch)
+        if shortcuts is None:
+            return Frame(gain, offset[None], offset[None])
+        dense, repaired = (rows(s).astype(np.float32) + offset for s in shortcuts)
+        return Frame(gain, dense, repaired)
+
+    def _shortcuts(self, batch: int) -> tuple[AnyArray, AnyArray] | None:
+        """What the output is added to, in the dense and in the repaired stream.
+
+        ``None`` where there is nothing, it is not computed yet, or it is broadcast.
+        """
+        if self.site.shortcut is None:
+            return None
+        wanted, have = (s.get(batch, self.site.shortcut) for s in (self._dense, self._repaired))
+        shape = self._dense[batch, self.site.output].shape
+        if wanted is None or have is None or wanted.shape != shape:
+            return None
+        return wanted, have

@@ -1,0 +1,92 @@
+"""Re-fitting a layer by second moments: what it finds, what it asks for, when it gives way."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+from layers import array_layer
+
+from asr_onnx import CalibrationError, RepairOptions
+from asr_onnx.maths.masks import largest_mask
+from asr_onnx.maths.targets import rectified
+from asr_onnx.solvers import refit, scale
+
+FIT = RepairOptions(reconstruct=True)
+
+
+def error(layer, correction):
+    return layer.error(correction.rows, layer.bias + correction.bias_change)
+
+
+def random_mask(rng, layer, density=0.5):
+    return rng.random(layer.rows.shape) < density
+
+
+def test_an_unpruned_layer_on_the_dense_inputs_stays_what_it_is(rng):
+    layer = array_layer(rng)
+    found = refit.solve(layer, np.ones(layer.rows.shape, bool), FIT)
+    np.testing.assert_allclose(found.rows, layer.rows, atol=1e-3)
+    np.testing.assert_allclose(found.bias_change, 0.0, atol=1e-2)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5])
+def test_re_fitting_never_does_worse_than_scaling_on_other_data(rng, noise):
+    layer = array_layer(rng, noise=noise)
+    mask = random_mask(rng, layer, 0.4)
+    fitted, scaled = refit.solve(layer, mask, FIT), scale.solve(layer, mask, RepairOptions())
+    assert error(layer, fitted) < 0.8 * error(layer, scaled)
+    assert not fitted.rows[~mask].any()
+    assert fitted.shift is None, "a re-fitted layer has to run anew"
+
+
+def test_where_re_fitting_does_worse_the_layer_is_scaled(rng, monkeypatch):
+    layer = array_layer(rng)
+    mask = random_mask(rng, layer)
+    wanted = refit.solve(layer, mask, RepairOptions())
+    monkeypatch.setattr(
+        type(layer), "error", lambda self, rows, bias: float(not np.array_equal(rows, wanted.rows))
+    )
+    found = refit.solve(layer, mask, FIT)
+    np.testing.assert_array_equal(found.rows, wanted.rows)
+    np.testing.assert_array_equal(found.bias_change, wanted.bias_change)
+
+
+def test_scaling_by_second_moments_is_scaling_by_those_of_the_output(rng):
+    layer = array_layer(rng, noise=0.3)
+    mask = random_mask(rng, layer)
+    one, other = (
+        refit.solve(layer, mask, RepairOptions()),
+        scale.solve(layer, mask, RepairOptions()),
+    )
+    np.testing.assert_allclose(one.rows, other.rows, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(one.bias_change, other.bias_change, rtol=1e-3, atol=1e-4)
+
+
+def test_what_a_mask_may_be_is_chosen_here(rng):
+    layer = array_layer(rng)
+    found = refit.solve(layer, partial(largest_mask, count=20), FIT)
+    assert np.count_nonzero(found.mask) == np.count_nonzero(found.rows) == 20
+    by_size = refit.solve(layer, largest_mask(abs(layer.rows), 20), FIT)
+    assert error(layer, found) < error(layer, by_size)
+
+
+def test_a_rectifier_is_aimed_behind(rng):
+    plain = array_layer(np.random.default_rng(3))
+    behind = array_layer(np.random.default_rng(3), rectified=True)
+    mask = random_mask(rng, plain, 0.3)
+    one, other = refit.solve(plain, mask, FIT), refit.solve(behind, mask, FIT)
+    assert plain.goals == [None]
+    assert behind.goals == [None] + [rectified] * refit.TURNS
+    assert error(behind, other) < error(behind, one)
+
+
+@pytest.mark.parametrize("where", ["input", "output"])
+def test_what_is_not_finite_is_told_of(rng, where):
+    layer = array_layer(rng)
+    if where == "input":
+        layer.x[:, 4] = np.inf
+    layer.dense[4] = np.inf
+    with pytest.raises(CalibrationError, match="of 'layer' is not finite"):
+        refit.solve(layer, random_mask(rng, layer), FIT)
