@@ -9,7 +9,7 @@ OUT := build/demo
 # More arguments of pytest: make test ARGS='-k masks'
 ARGS ?=
 
-.PHONY: demo test test-lowest lint style types format clean
+.PHONY: demo test test-lowest lint style types imports format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output $(OUT)
@@ -21,7 +21,7 @@ test: $(VENV)/.installed
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/$(SCRIPTS)/python -m pytest $(ARGS)
 
-lint: style types
+lint: style types imports
 
 style: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -29,6 +29,9 @@ style: $(VENV)/.installed
 
 types: $(VENV)/.installed
 	$(BIN)/mypy
+
+imports: $(VENV)/.installed
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
