@@ -1,31 +1,56 @@
 # Everything runs in a virtual environment of its own, made on first use.
-PYTHON ?= python3
+WINDOWS := $(filter Windows_NT,$(OS))
+PYTHON ?= $(if $(WINDOWS),python,python3)
 VENV ?= .venv
-BIN := $(VENV)/bin
+LOWEST := .venv-lowest
+SCRIPTS := $(if $(WINDOWS),Scripts,bin)
+BIN := $(VENV)/$(SCRIPTS)
 OUT := build/demo
+# More arguments of pytest: make test ARGS='-k masks'
+ARGS ?=
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-lowest lint style types imports format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output $(OUT)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ARGS)
 
-lint: $(VENV)/.installed
+# The same tests with the oldest versions that pyproject.toml allows.
+test-lowest: $(LOWEST)/.installed
+	$(LOWEST)/$(SCRIPTS)/python -m pytest $(ARGS)
+
+lint: style types imports
+
+style: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
 	$(BIN)/mypy
+
+imports: $(VENV)/.installed
+	$(BIN)/lint-imports
 
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) $(LOWEST) build *.egg-info
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	touch $@
+
+# pip cannot ask for lowest versions, uv can. Only versions with wheels for this Python count: the
+# others would have to be compiled.
+$(LOWEST)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/$(SCRIPTS)/python -m pip install --quiet uv
+	$(LOWEST)/$(SCRIPTS)/python -m uv pip install --quiet --python $(LOWEST)/$(SCRIPTS)/python \
+		--resolution lowest-direct --only-binary :all: --no-binary asr-onnx --editable '.[test]'
 	touch $@
