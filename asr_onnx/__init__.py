@@ -8,11 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from asr_onnx.provenance import __version__ as __version__
 
 if TYPE_CHECKING:
-    from asr_onnx.data.batches import Calibration as Calibration
-    from asr_onnx.data.batches import as_calibration as as_calibration
+    from asr_onnx.data.batches import Batches as Batches
+    from asr_onnx.data.batches import as_batches as as_batches
     from asr_onnx.data.preprocess import Preprocess as Preprocess
     from asr_onnx.errors import AsrError as AsrError
     from asr_onnx.errors import CalibrationError as CalibrationError
@@ -20,40 +20,46 @@ if TYPE_CHECKING:
     from asr_onnx.errors import ProviderError as ProviderError
     from asr_onnx.errors import QualityError as QualityError
     from asr_onnx.errors import UsageError as UsageError
+    from asr_onnx.evaluation.comparison import CompareOptions as CompareOptions
     from asr_onnx.evaluation.comparison import Comparison as Comparison
     from asr_onnx.evaluation.comparison import compare as compare
     from asr_onnx.evaluation.gates import Failure as Failure
     from asr_onnx.evaluation.gates import Gates as Gates
     from asr_onnx.graph.model_file import load as load
     from asr_onnx.graph.model_file import save as save
+    from asr_onnx.options import Execution as Execution
     from asr_onnx.options import PruneOptions as PruneOptions
     from asr_onnx.options import RepairOptions as RepairOptions
     from asr_onnx.options import recipe as recipe
+    from asr_onnx.pipeline import inspect as inspect
+    from asr_onnx.pipeline import prune as prune
     from asr_onnx.pipeline import repair as repair
     from asr_onnx.pipeline import repair_all as repair_all
-    from asr_onnx.pruning.choose import prune as prune
     from asr_onnx.pruning.inspection import Inspection as Inspection
-    from asr_onnx.pruning.inspection import inspect as inspect
     from asr_onnx.repairing.result import RepairResult as RepairResult
     from asr_onnx.repairing.result import SiteReport as SiteReport
     from asr_onnx.sweeps.grid import sweep as sweep
 
 _MODULES = {
-    "data.batches": ("Calibration", "as_calibration"),
-    "evaluation.comparison": ("Comparison", "compare"),
-    "errors": (
-        "AsrError", "CalibrationError", "ModelError", "ProviderError", "QualityError", "UsageError",
-    ),
-    "evaluation.gates": ("Failure", "Gates"),
-    "pruning.inspection": ("Inspection", "inspect"),
-    "graph.model_file": ("load", "save"),
-    "options": ("PruneOptions", "RepairOptions", "recipe"),
+    "data.batches": ("Batches", "as_batches"),
     "data.preprocess": ("Preprocess",),
-    "pruning.choose": ("prune",),
-    "pipeline": ("repair", "repair_all"),
+    "errors": (
+        "AsrError",
+        "CalibrationError",
+        "ModelError",
+        "ProviderError",
+        "QualityError",
+        "UsageError",
+    ),
+    "evaluation.comparison": ("CompareOptions", "Comparison", "compare"),
+    "evaluation.gates": ("Failure", "Gates"),
+    "graph.model_file": ("load", "save"),
+    "options": ("Execution", "PruneOptions", "RepairOptions", "recipe"),
+    "pipeline": ("inspect", "prune", "repair", "repair_all"),
+    "pruning.inspection": ("Inspection",),
     "repairing.result": ("RepairResult", "SiteReport"),
     "sweeps.grid": ("sweep",),
-}  # fmt: skip
+}
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = sorted(_HOME)

@@ -18,7 +18,7 @@ class ModelError(AsrError):
 
 
 class CalibrationError(AsrError):
-    """Calibration data that cannot be used."""
+    """Batches data that cannot be used."""
 
 
 class ProviderError(AsrError):

@@ -1,32 +1,33 @@
 """The options of a run and their named sets, recipes: frozen, checked at birth, in every report.
 
-An option is declared once, with its default, its choices and its help; the command line is made
-from the declarations.  An option left out (``None``) is the recipe's, else the default.
+An option is declared once, and its choices are the table it chooses from; see ``declare``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from asr_onnx.declare import fill, flag, one_of, option
 from asr_onnx.errors import UsageError
-from asr_onnx.maths.densities import ALLOCATIONS
-from asr_onnx.maths.masks import check_sparsity, parse_pattern
-from asr_onnx.maths.scale_rules import METHODS, parse_prior
+from asr_onnx.maths.densities import DENSITIES, Density
+from asr_onnx.maths.masks import check_sparsity
+from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_prior
+from asr_onnx.pruning.choose import ROW_SCALES
+from asr_onnx.pruning.criteria import CRITERIA, Criterion, Score, criterion_of
+from asr_onnx.pruning.patterns import PATTERNS, Pattern, Unstructured, parse
 
 BN_STATS = ("dense", "cumulative", "ema")
 OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-CRITERIA = ("magnitude", "obs")
 GIVEN = "given"  # the criterion of a model that is pruned already: its zeros are the mask
-ROW_SCALES = ("auto", "keep", "normalize")
 SPARSITY = 0.9
 # What chooses a mask, and so says nothing about a model that is pruned already.
 MASK_OPTIONS = (
     "sparsity", "pattern", "criterion", "allocation", "include", "exclude", "row_scale",
 )  # fmt: skip
 
-RECIPES: Mapping[str, Mapping[str, Any]] = {
+RECIPES: dict[str, Mapping[str, Any]] = {
     # Global magnitude and scaling: arXiv 2605.21426 made sound by a dense reference.
     "asr": {},
     # The strongest combination measured, see docs/measurements.md.
@@ -36,38 +37,46 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def option(default: Any) -> Any:
-    """A field whose value is the recipe's when left out, and ``default`` when that has none."""
-    return field(default=None, metadata={"default": default})
-
-
-def one_of(what: str, value: str, allowed: Collection[str]) -> None:
-    """Raise ``UsageError`` when ``value`` is not among ``allowed``."""
-    if value not in allowed:
-        raise UsageError(f"{what} '{value}' is none of {', '.join(allowed)}")
-
-
 @dataclass(frozen=True)
 class PruneOptions:
     """Which weights are zeroed; see ``asr_onnx.pruning``.
 
-    ``pattern`` N:M goes instead of ``sparsity``, which is ``None`` then; ``ops`` are the operators
-    whose weights may be zeroed.
+    ``pattern``, a text or a ``Pattern``, goes instead of ``sparsity``, which is ``None`` then;
+    ``ops`` are the operators whose weights may be zeroed.
     """
 
-    sparsity: float | None = None
-    include: str | None = None
-    exclude: str | None = None
-    row_scale: str = "auto"
-    pattern: str | None = None
-    ops: tuple[str, ...] = ("Conv",)
+    sparsity: float | None = option(
+        None, f"Share of the weights to zero.  [default: {SPARSITY:g}]", kind="number"
+    )
+    pattern: Pattern | str | None = option(
+        None,
+        "N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity.",
+        kind="text",
+        metavar="|".join(PATTERNS),
+    )
+    ops: tuple[str, ...] = option(
+        ("Conv",), f"Operators to prune, of {','.join(OPS)}.", kind="words"
+    )
+    include: str | None = option(
+        None, "Prune only weights or nodes that match.", kind="text", metavar="REGEX"
+    )
+    exclude: str | None = option(
+        None, "Do not prune weights or nodes that match.", kind="text", metavar="REGEX"
+    )
+    row_scale: str = option(
+        "auto",
+        "Divide weights by their output channel's norm before comparing them; auto: when "
+        "BatchNormalization was folded at export.",
+        choices=ROW_SCALES,
+    )
 
     def __post_init__(self) -> None:
+        fill(self)
         if self.pattern and self.sparsity is not None:
             raise UsageError("pattern and sparsity exclude each other: leave one out")
-        if self.pattern:
-            parse_pattern(self.pattern)
-        elif self.sparsity is None and self.chooses_mask:
+        if isinstance(self.pattern, str):
+            object.__setattr__(self, "pattern", parse(self.pattern))
+        elif self.pattern is None and self.sparsity is None and self.chooses_mask:
             object.__setattr__(self, "sparsity", SPARSITY)
         if self.sparsity is not None:
             check_sparsity(self.sparsity)
@@ -78,59 +87,92 @@ class PruneOptions:
         one_of("row scale", self.row_scale, ROW_SCALES)
 
     @property
+    def structure(self) -> Pattern:
+        """The pattern; without one any weight may go."""
+        assert not isinstance(self.pattern, str), "parsed at birth"
+        return self.pattern or Unstructured()
+
+    @property
     def amount(self) -> str:
         """The pattern or the sparsity that was asked for, for people."""
-        if self.pattern or self.sparsity is None:
-            return self.pattern or "as given"
-        return f"{100 * self.sparsity:g} %"
+        if self.sparsity is not None:
+            return f"{100 * self.sparsity:g} %"
+        return str(self.pattern) if self.pattern else "as given"
 
     @property
     def chooses_mask(self) -> bool:
         """Whether a mask is chosen, and not that of a model which is pruned already."""
         return True
 
+    def to_dict(self) -> dict[str, Any]:
+        """The options as plain values, for reports."""
+        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
 
 @dataclass(frozen=True)
 class RepairOptions(PruneOptions):
     """How the pruned network is repaired; see ``asr_onnx.repair``.
 
-    ``one_shot``: measure every layer before any is repaired; ``keep_first``: do not repair the
-    first site; ``memory_limit`` in bytes, ``None``: half of the free memory.
+    ``criterion``, ``allocation`` and ``method`` may be functions like those in the tables that
+    their names choose from: ``pruning.criteria``, ``maths.densities``, ``maths.scale_rules``.
+    ``memory_limit`` in bytes, ``None``: half of the free memory.
     """
 
-    recipe: str = "asr"
-    criterion: str = option("magnitude")
-    allocation: str = option("mixed")
-    reconstruct: bool = option(False)
-    method: str = option("asr")
-    prior: str = option("correlation")
-    one_shot: bool = option(False)
-    keep_first: bool = option(False)
-    bn_stats: str = option("dense")
-    bn_momentum: float = option(0.1)
-    bn_batch_size: int = option(128)
-    bn_batches: int = option(20)
-    providers: str = "auto"
-    memory_limit: int | None = None
+    recipe: str = option(
+        "asr", "A set of the options below, each of which still wins by itself.", choices=RECIPES
+    )
+    criterion: str | Score = option(
+        "magnitude",
+        "magnitude: one threshold for all weights.  obs: layer by layer, by what a weight costs "
+        "the layer's output.",
+        choices=CRITERIA,
+    )
+    allocation: str | Density = option(
+        "mixed", "Density of each layer under --criterion obs.", choices=DENSITIES
+    )
+    reconstruct: bool = option(
+        False, "Re-fit the surviving weights to the dense output.", off="--no-reconstruct"
+    )
+    method: str | ScaleRule = option("asr", "Scale rule.", choices=SCALE_RULES)
+    prior: str = option(
+        "correlation",
+        f"How far to trust a channel's gain: {', '.join(PRIORS)} or fixed:V.",
+    )
+    one_shot: bool = option(
+        False, "Measure every layer before any is repaired.", off="--sequential"
+    )
+    keep_first: bool = option(False, "Leave the first layer unrepaired.", off="--repair-first")
+    bn_stats: str = option(
+        "dense",
+        "Keep the dense BatchNormalization statistics, or re-estimate them afterwards.",
+        choices=BN_STATS,
+    )
+    bn_momentum: float = option(0.1, "Of --bn-stats ema.")
+    bn_batch_size: int = option(128, "Of a re-estimation.")
+    bn_batches: int = option(20, "Of --bn-stats ema.")
 
     def __post_init__(self) -> None:
-        one_of("recipe", self.recipe, RECIPES)
-        for f in fields(self):
-            if getattr(self, f.name) is None and "default" in f.metadata:
-                value = RECIPES[self.recipe].get(f.name, f.metadata["default"])
-                object.__setattr__(self, f.name, value)
+        recipe = self.recipe or "asr"
+        one_of("recipe", recipe, RECIPES)
+        fill(self, RECIPES[recipe])
         super().__post_init__()
         one_of("criterion", self.criterion, (*CRITERIA, GIVEN))
-        one_of("allocation", self.allocation, ALLOCATIONS)
-        one_of("method", self.method, METHODS)
+        one_of("allocation", self.allocation, DENSITIES)
+        one_of("method", self.method, SCALE_RULES)
         one_of("BatchNormalization statistics", self.bn_stats, BN_STATS)
         parse_prior(self.prior)
-        if self.one_shot and (self.reconstruct or self.criterion == "obs"):
+        searches = self.chooses_mask and self.choice.search is not None
+        if self.one_shot and (self.reconstruct or searches):
             raise UsageError("one-shot statistics go with scaling: leave out reconstruct and obs")
         if not 0 < self.bn_momentum <= 1:
             raise UsageError(f"momentum {self.bn_momentum:g} is outside (0, 1]")
         if self.bn_batch_size < 2 or self.bn_batches < 1:
             raise UsageError("re-estimation needs at least one batch of two images")
+
+    @property
+    def choice(self) -> Criterion:
+        """What chooses the masks, where they are chosen."""
+        return criterion_of(self.criterion)
 
     @property
     def chooses_mask(self) -> bool:
@@ -146,13 +188,37 @@ class RepairOptions(PruneOptions):
         if chosen and self.chooses_mask:
             raise UsageError(
                 "a model that is pruned already brings its mask along: leave out "
-                f"{', '.join(n.replace('_', '-') for n in chosen)}"
+                f"{', '.join(flag(n).lstrip('-') for n in chosen)}"
             )
         return replace(self, criterion=GIVEN, sparsity=None)
 
-    def to_dict(self) -> dict[str, object]:
-        """The options as plain values, for reports."""
-        return asdict(self)
+
+@dataclass(frozen=True)
+class Execution:
+    """Where and with how much memory networks run; no result depends on it but for rounding.
+
+    ``memory_limit`` in bytes; ``None``: half of the free memory.
+    """
+
+    providers: str = option("auto", "auto, cpu, cuda or cuda:N.")
+    memory_limit: int | None = option(
+        None,
+        "For live tensors, e.g. 2GiB; beyond it they go to disk.  [default: half of the free "
+        "memory]",
+        kind="bytes",
+    )
+
+    def __post_init__(self) -> None:
+        fill(self)
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON can hold it: a pattern by its text, a function by its name."""
+    if isinstance(value, Pattern):
+        return str(value)
+    if callable(value):
+        return getattr(value, "__name__", type(value).__name__)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def recipe(name: str, /, **overrides: Any) -> RepairOptions:
@@ -168,17 +234,14 @@ def recipe(name: str, /, **overrides: Any) -> RepairOptions:
 
 def describe(name: str) -> str:
     """A recipe as the command-line options that spell it out."""
-    words = []
-    for option_name, value in RECIPES[name].items():
-        flag = "--" + option_name.replace("_", "-")
-        words.append(flag if value is True else f"{flag} {value}")
+    words = [flag(n) if v is True else f"{flag(n)} {v}" for n, v in RECIPES[name].items()]
     return " ".join(words) or "the defaults"
 
 
 def stronger(options: RepairOptions) -> str:
     """One line about what ``best`` would do beyond these options; empty when they are as strong."""
     missing = []
-    if options.criterion not in (RECIPES["best"]["criterion"], GIVEN):
+    if options.chooses_mask and options.choice.search is None:
         missing.append("choose the masks layer by layer from second moments")
     if not options.reconstruct:
         missing.append("re-fit the surviving weights by least squares")

@@ -13,6 +13,8 @@ _WORTH_THREADS = 1024
 T = TypeVar("T")
 A = TypeVar("A")
 
+Progress = Callable[[int, int, str], None]  # called with (done, total, what)
+
 
 def processors() -> int:
     """Processors this process may use."""

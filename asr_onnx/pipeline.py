@@ -8,25 +8,48 @@ re-estimation of BatchNormalization would cancel any scale put in front of it; t
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 
 import onnx
 from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import Outputs
-from asr_onnx.data.batches import Calibration, as_calibration, model_inputs
+from asr_onnx.data.batches import Batches, as_batches
 from asr_onnx.errors import UsageError
 from asr_onnx.execution.lockstep import Lockstep
 from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.execution.tensor_store import TensorStore, default_limit
-from asr_onnx.graph import model_file as models
+from asr_onnx.graph.inputs import model_inputs
+from asr_onnx.graph.model_file import apply, check_in_memory
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.sites import find_sites, with_heads
-from asr_onnx.options import OPS, RepairOptions
+from asr_onnx.options import OPS, Execution, PruneOptions, RepairOptions
+from asr_onnx.parallel import Progress
+from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
+from asr_onnx.pruning.criteria import CRITERIA
+from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.repairing.job import Job
 from asr_onnx.repairing.result import RepairResult
 
-Progress = Callable[[int, int, str], None]
+
+def inspect(proto: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Inspection:
+    """Look at a model without running it.  Raises ``ModelError`` when nothing can be pruned."""
+    check_in_memory(proto)
+    return look_at(find_sites(proto, ops))
+
+
+def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:
+    """A copy of the model with the smallest weights zeroed and nothing else changed.
+
+    Raises ``ModelError`` when there is nothing to prune, ``UsageError`` for bad options.
+    """
+    check_in_memory(proto)
+    o = options or PruneOptions()
+    sites = prunable(find_sites(proto, o.ops).sites, o.ops, o.structure, o.include, o.exclude)
+    score = CRITERIA["magnitude"].score
+    assert score is not None
+    masks = masks_by_score(sites, score, o.structure, o.sparsity, o.row_scale)
+    return apply(proto, mask_patch(sites, masks))
 
 
 def repair(
@@ -35,12 +58,13 @@ def repair(
     options: RepairOptions | None = None,
     *,
     dense: onnx.ModelProto | None = None,
+    execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> RepairResult:
     """Prune ``proto`` and repair it; or repair ``proto``, pruned elsewhere, after ``dense``.
 
-    ``data`` is a ``Calibration``, or whatever ``as_calibration`` takes: a path, an array with
-    samples first, a dict of arrays by input name, an iterable of such dicts.
+    ``data`` is a ``Batches``, or whatever ``as_batches`` takes: a path, an array with samples
+    first, a dict of arrays by input name, an iterable of such dicts.
     With ``dense`` the zeros of ``proto`` are the mask; options that choose one are refused.
     Neither model is changed.  ``progress`` is called with (done, total, what) before each site.
 
@@ -49,7 +73,7 @@ def repair(
     """
     options = options or RepairOptions()
     cells = [options if dense is None else options.for_given_mask()]
-    return _repair(proto, data, cells, dense, progress)[0]
+    return _repair(proto, data, cells, dense, execution or Execution(), progress)[0]
 
 
 def repair_all(
@@ -57,21 +81,23 @@ def repair_all(
     data: object,
     cells: Sequence[RepairOptions],
     *,
+    execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> tuple[RepairResult, ...]:
     """``repair`` under each of several options, on the same data; results in their order.
 
-    Repairs of the same operators, under the same memory limit, share one pass of the dense network;
-    the live tensors of all of them are in memory together.
+    Repairs of the same operators share one pass of the dense network; the live tensors of all of
+    them are in memory together.
     """
-    calibration = as_calibration(data, model_inputs(proto))
+    batches = as_batches(data, model_inputs(proto))
+    execution = execution or Execution()
     together: dict[Hashable, list[int]] = {}
     for number, o in enumerate(cells):
-        key = o.ops, o.reconstruct, o.providers, o.memory_limit
-        together.setdefault(key, []).append(number)
+        together.setdefault((o.ops, o.reconstruct), []).append(number)
     found: dict[int, RepairResult] = {}
     for numbers in together.values():
-        results = _repair(proto, calibration, [cells[n] for n in numbers], None, progress)
+        chosen = [cells[n] for n in numbers]
+        results = _repair(proto, batches, chosen, None, execution, progress)
         found |= zip(numbers, results, strict=True)
     return tuple(found[n] for n in range(len(cells)))
 
@@ -81,26 +107,30 @@ def _repair(
     data: object,
     cells: Sequence[RepairOptions],
     dense: onnx.ModelProto | None,
+    execution: Execution,
     progress: Progress | None,
 ) -> list[RepairResult]:
     """Repairs that share their sites, side by side."""
     started = time.perf_counter()
     if dense is None and not all(o.chooses_mask for o in cells):
         raise UsageError("criterion 'given' is for a model that is pruned already: give dense, too")
-    models.check_in_memory(proto)
-    calibration = as_calibration(data, model_inputs(proto))
-    device = choose_device(cells[0].providers)
-    jobs, outputs = _walk(proto, calibration, device, cells, dense, progress)
+    check_in_memory(proto)
+    batches = as_batches(data, model_inputs(proto))
+    device = choose_device(execution.providers)
+    limit = default_limit() if execution.memory_limit is None else execution.memory_limit
+    with TensorStore(limit) as store, threadpool_limits(1, user_api="blas"):
+        jobs, outputs = _solve(proto, batches, device, store, cells, dense, progress)
     return [
-        job.result(calibration, device, started, *found)
+        job.result(batches, device, started, *found)
         for job, found in zip(jobs, outputs, strict=True)
     ]
 
 
-def _walk(
+def _solve(
     proto: onnx.ModelProto,
-    calibration: Calibration,
+    batches: Batches,
     device: Device,
+    store: TensorStore,
     cells: Sequence[RepairOptions],
     dense: onnx.ModelProto | None,
     progress: Progress | None,
@@ -110,35 +140,33 @@ def _walk(
     sites = with_heads(proto, survey.sites) if cells[0].reconstruct else survey.sites
     reference, found = proto, sites
     if dense is not None:
-        models.check_in_memory(dense)
+        check_in_memory(dense)
         reference = rename_like(dense, proto)
         found = find_sites(reference, OPS).sites
     jobs = [Job(proto, sites, survey, options) for options in cells]
-    limit = default_limit() if cells[0].memory_limit is None else cells[0].memory_limit
-    with TensorStore(limit) as store, threadpool_limits(1, user_api="blas"):
-        lockstep = Lockstep(
-            reference,
-            proto,
-            sites,
-            {s.output: s for s in found},
-            calibration,
-            device,
-            store,
-            repairs=len(jobs),
-            shortcuts=cells[0].reconstruct,
-        )
-        pairs = list(zip(jobs, lockstep.lanes, strict=True))
-        done = 0
-        for stage in lockstep.stages:
-            lockstep.run(stage)
-            for step in stage.steps:
-                if progress:
-                    progress(done, len(sites), step.sites[0].label)
-                for job, lane in pairs:
-                    job.solve(lane.layer(step), first=done == 0)
-                done += 1
+    lockstep = Lockstep(
+        reference,
+        proto,
+        sites,
+        {s.output: s for s in found},
+        batches,
+        device,
+        store,
+        repairs=len(jobs),
+        shortcuts=cells[0].reconstruct,
+    )
+    pairs = list(zip(jobs, lockstep.lanes, strict=True))
+    done = 0
+    for stage in lockstep.stages:
+        lockstep.run(stage)
+        for step in stage.steps:
+            if progress:
+                progress(done, len(sites), step.sites[0].label)
             for job, lane in pairs:
-                job.check(lane, stage)
-            lockstep.finish(stage)
-        expected = lockstep.outputs()
-        return jobs, [(expected, *lane.outputs()) for lane in lockstep.lanes]
+                job.solve(lane.layer(step), first=done == 0)
+            done += 1
+        for job, lane in pairs:
+            job.check(lane, stage)
+        lockstep.finish(stage)
+    expected = lockstep.outputs()
+    return jobs, [(expected, *lane.outputs()) for lane in lockstep.lanes]

@@ -13,6 +13,8 @@ from typing import Any
 
 from asr_onnx.errors import AsrError
 
+__version__ = "0.1.0"
+
 _PACKAGES = ("asr-onnx", "onnx", "onnx-graphsurgeon", "onnxruntime-gpu", "onnxruntime", "numpy")
 _CHUNK = 1 << 20  # bytes read at a time
 

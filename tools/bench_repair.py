@@ -101,8 +101,8 @@ def measure(model: Path, images: int, recipe: str, batch: int, limit: int) -> di
     del runner
     start = time.perf_counter()
     loaded = asr_onnx.load(model)
-    samples = asr_onnx.as_calibration(data, inputs, batch_size=batch, num_samples=images)
-    options = asr_onnx.recipe(recipe, sparsity=0.9, memory_limit=limit, providers="cpu")
+    samples = asr_onnx.as_batches(data, inputs, batch_size=batch, num_samples=images)
+    options = asr_onnx.recipe(recipe, sparsity=0.9, memory_limit=limit)
     result = asr_onnx.repair(loaded.proto, samples, options)
     with tempfile.TemporaryDirectory() as folder:
         asr_onnx.save(result.model, Path(folder) / "out.onnx")

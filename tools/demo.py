@@ -19,6 +19,7 @@ SAMPLES = Path(__file__).resolve().parent.parent / "sample_models"
 @click.option("--output", type=click.Path(path_type=Path), default=Path("build/demo"))
 def main(sparsity: float, output: Path) -> None:
     """Repair both exports of the sample model and show the accuracy before and after."""
+    quick = asr_onnx.CompareOptions(latency=False)
     output.mkdir(parents=True, exist_ok=True)
     table = Table(caption="Top-1 accuracy [95% confidence interval]")
     for column in ("export", "model", "accuracy", "same answer as dense", "zeros"):
@@ -31,7 +32,7 @@ def main(sparsity: float, output: Path) -> None:
         result = asr_onnx.repair(dense.proto, SAMPLES / "digits" / "calib", options)
         asr_onnx.save(result.model, output / f"digits_resnet_{export}.sparse.onnx")
         models = {"pruned": pruned, "repaired": result.model}
-        found = asr_onnx.compare(dense, models, SAMPLES / "digits" / "test", latency=False)
+        found = asr_onnx.compare(dense, models, SAMPLES / "digits" / "test", options=quick)
         for m in (found.dense, *found.models):
             assert m.top1, "the test images lie in class folders"
             same = "–" if m.agreement is None else f"{m.agreement:.1%}"

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 
 import asr_onnx
-from asr_onnx.data.batches import Calibration, ImageSamples, open_samples
+from asr_onnx.data.batches import Batches, ImageSamples, open_samples
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph.inputs import model_inputs
 
@@ -72,7 +72,7 @@ def rows(
     for path in models:
         proto = asr_onnx.load(path).proto
         inputs = model_inputs(proto)
-        data = Calibration(open_samples(calib, inputs), inputs, num_samples=images)
+        data = Batches(open_samples(calib, inputs), inputs, num_samples=images)
         score = Scorer(test, proto)
         yield f"| {path.stem} | dense | " + f"{score(proto):.1f} | " + "| " * (len(settings) - 1)
         for name, variant in variants.items():
@@ -91,7 +91,7 @@ def rows(
 @click.option("--model", "models", multiple=True, required=True, type=click.Path(path_type=Path))
 @click.option("--calib", required=True, type=click.Path(path_type=Path))
 @click.option("--test", required=True, type=click.Path(path_type=Path))
-@click.option("--images", default=512, show_default=True, help="Calibration images.")
+@click.option("--images", default=512, show_default=True, help="Batches images.")
 def main(what: str, models: tuple[Path, ...], calib: Path, test: Path, images: int) -> None:
     """Print the table of recipes, or of priors, for each model."""
     if what == "recipes":

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-Report = Callable[[int, int, str], None]
+from asr_onnx.parallel import Progress
 
 _LINES = 10  # plain lines a run may print
 
 
 @contextmanager
-def reporting(console: Console, quiet: bool = False) -> Iterator[Report]:
+def reporting(console: Console, quiet: bool = False) -> Iterator[Progress]:
     """Yield a function to call with (done, total, what)."""
     if quiet:
         yield lambda done, total, what: None
@@ -23,19 +23,19 @@ def reporting(console: Console, quiet: bool = False) -> Iterator[Report]:
         yield _plain(console)
         return
     columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
+        bars.TextColumn("{task.description}"),
+        bars.BarColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TimeElapsedColumn(),
     )
-    with Progress(*columns, console=console, transient=True) as bar:
+    with bars.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading calibration data", total=None)
         yield lambda done, total, what: bar.update(
             task, completed=done, total=total, description=what
         )
 
 
-def _plain(console: Console) -> Report:
+def _plain(console: Console) -> Progress:
     shown = -1
 
     def report(done: int, total: int, what: str) -> None:

@@ -2,97 +2,123 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import onnx
 from rich.console import Console
 
 from asr_onnx.cli.options import (
+    FILE,
+    FORCE,
     MODEL,
-    PROVIDERS,
-    data_options,
-    gate_options,
-    label_options,
-    output_options,
-    pick,
-    prune_options,
-    solver_options,
+    QUIET,
+    RECIPE,
+    REPORT,
+    command,
+    group,
+    of,
+    option,
+    output,
+    record,
 )
 from asr_onnx.cli.progress import reporting
-from asr_onnx.cli.types import BYTES
-from asr_onnx.data.source import for_calibration, open_data, source_problem
+from asr_onnx.data.source import (
+    CalibrationOptions,
+    DataSource,
+    ImageOptions,
+    LabelOptions,
+    open_data,
+)
+from asr_onnx.declare import flag
 from asr_onnx.errors import QualityError
 from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.gates import Gates
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.evaluation.preflight import check_preprocessing
 from asr_onnx.execution.session import choose_device
-from asr_onnx.graph import model_file as models
+from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
-from asr_onnx.options import MASK_OPTIONS, RepairOptions, stronger
+from asr_onnx.options import MASK_OPTIONS, Execution, RepairOptions, stronger
 from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.provenance import sha256
 from asr_onnx.repairing.result import RepairResult
-from asr_onnx.repairing.verdict import judge, told
-from asr_onnx.reports import comparison_tables as comparison_report
-from asr_onnx.reports import repair_tables as report
+from asr_onnx.repairing.verdict import Judgement, judge
+from asr_onnx.reports import comparison_tables, repair_tables
 from asr_onnx.reports.files import check_reports, write_reports
 
-FILE = click.Path(path_type=Path)
 SUFFIX = ".sparse.onnx"
 
 
-@click.command()
+@dataclass(frozen=True)
+class Request:
+    """What was asked for; everything that can be refused without a model has been."""
+
+    model: Path
+    dense: Path | None
+    target: Path
+    rejected: Path | None
+    reports: tuple[Path, ...]
+    force: bool
+    calibration: CalibrationOptions
+    labels: LabelOptions
+    gates: Gates
+    options: RepairOptions
+    execution: Execution
+
+
+@dataclass(frozen=True)
+class Opened:
+    """The models and the data of a request."""
+
+    model: model_file.LoadedModel
+    reference: onnx.ModelProto  # the dense model, with the names of the other
+    data: DataSource
+    labelled: LabelledData | None
+    warning: str | None
+
+
+@command()
 @MODEL
-@data_options
-@click.option("--sparsity", type=float, help="Share of the weights to zero.  [default: 0.9]")
-@click.option(
-    "--dense",
-    type=FILE,
-    help="MODEL is pruned already: its zeros are the mask, and this is the model it came from.",
+@group(
+    "Model and output",
+    output(f"MODEL with {SUFFIX}"),
+    REPORT,
+    option(
+        "--keep-rejected",
+        is_flag=True,
+        help="Write a model that is rejected, too, as .rejected.onnx instead of .onnx.",
+    ),
+    FORCE,
+    QUIET,
 )
-@prune_options
-@solver_options
-@PROVIDERS
-@click.option(
-    "--memory-limit",
-    type=BYTES,
-    help="For live tensors, e.g. 2GiB; beyond it they go to "
-    "disk.  [default: half of the free memory]",
+@group(
+    "Data",
+    of(CalibrationOptions, "calib", "num_samples", "batch_size", "holdout", "seed"),
+    of(CalibrationOptions, "data_loader_script", "load_inputs", "input_shapes"),
 )
-@click.option(
-    "--data",
-    type=FILE,
-    help="Labelled data to tell the accuracy on, before and after: as --calib, but not used for "
-    "the repair.",
+@group("Preprocessing", of(ImageOptions))
+@group(
+    "What to prune",
+    of(RepairOptions, "sparsity", "pattern"),
+    option(
+        "--dense",
+        type=FILE,
+        help="MODEL is pruned already: its zeros are the mask, and this is the model it came from.",
+    ),
+    of(RepairOptions, "criterion", "allocation", "ops", "include", "exclude", "row_scale"),
 )
-@label_options
-@gate_options
-@click.option(
-    "--keep-rejected",
-    is_flag=True,
-    help="Write a model that is rejected, too, as .rejected.onnx instead of .onnx.",
+@group(
+    "How to repair",
+    of(RepairOptions, "recipe", recipe=RECIPE),
+    of(RepairOptions, "reconstruct", "method", "prior", "one_shot", "keep_first"),
+    of(RepairOptions, "bn_stats", "bn_momentum", "bn_batch_size", "bn_batches"),
 )
-@click.option(
-    "--report",
-    "report_paths",
-    multiple=True,
-    type=FILE,
-    help="Write a report: .html to be read, .json for machines; repeatable.",
-)
-@output_options(SUFFIX)
-def repair(
-    model: Path,
-    dense: Path | None,
-    sparsity: float | None,
-    output: Path | None,
-    keep_rejected: bool,
-    report_paths: tuple[Path, ...],
-    force: bool,
-    quiet: bool,
-    **settings: Any,
-) -> None:
+@group("Quality gates", of(LabelOptions), of(Gates))
+@group("Machine", of(Execution))
+def repair(quiet: bool, **settings: Any) -> None:
     """Zero the smallest weights of MODEL, then repair what that broke on calibration data.
 
     Exit code 3: the model is rejected, as it fails one of --min-agreement (on the calibration
@@ -100,74 +126,31 @@ def repair(
     Reports are written, the model is not.  --force lets pass what is worse than plain pruning, but
     no gate.
     """
-    gates = Gates(**pick(Gates, settings))
-    _check_usage(settings, gates, dense, sparsity)
-    options = RepairOptions(sparsity=sparsity, **pick(RepairOptions, settings))
-    target = output or model.with_suffix(SUFFIX)
-    rejected = target.with_suffix(".rejected.onnx") if keep_rejected else None
-    models.check_target(target, model, force)
-    if rejected:
-        models.check_target(rejected, model, force)
-    check_reports(report_paths, target, force)
     out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
-    loaded = models.load(model)
-    reference = rename_like(models.load(dense).proto, loaded.proto) if dense else loaded.proto
-    data = open_data(loaded.proto, model, for_calibration(settings))
-    calibration = data.calibration
-    if gates.min_agreement is not None and not calibration.num_held_out:
-        raise click.UsageError(
-            "--min-agreement is about samples that are held out, and there are none: give a "
-            "larger --holdout, or more samples"
-        )
-    device = choose_device(options.providers)
-    labelled = LabelledData.of(reference, model, settings, device)
-    if data.note:
-        log.print(data.note, highlight=False, markup=False, soft_wrap=True)
-    log.print(
-        f"calibration: {calibration.num_solve + calibration.num_held_out} samples, "
-        f"{data.preprocessing}",
-        highlight=False,
-    )
-    warning = check_preprocessing(reference, calibration, device)
-    if warning:
-        log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    request = _parse(**settings)
+    opened = _open(request, log)
     with reporting(log, quiet) as progress:
         result = repair_model(
-            loaded.proto,
-            calibration,
-            options,
-            dense=reference if dense else None,
+            opened.model.proto,
+            opened.data.batches,
+            request.options,
+            dense=opened.reference if request.dense else None,
+            execution=request.execution,
             progress=progress,
         )
-    accuracy = None
-    if labelled:
+    name, accuracy = request.target.name, None
+    if opened.labelled:
         with reporting(log, quiet) as progress:
-            accuracy = labelled.compare({target.name: result.model}, progress)
-    judgement = judge(result, gates, target.name, accuracy, allow_worse=force)
-    written = target if judgement.passed else rejected
+            accuracy = opened.labelled.compare({name: result.model}, progress)
+    judgement = judge(result, request.gates, name, accuracy, allow_worse=request.force)
+    written = request.target if judgement.passed else request.rejected
     if written:
-        models.save(result.model, written, loaded.external)
-    if report_paths:
-        content = report.to_dict(
-            result,
-            model=str(model),
-            output=str(target) if judgement.passed else None,
-            rejected=str(rejected) if rejected and not judgement.passed else None,
-            **told(judgement, accuracy, settings["data"]),
-            preprocessing=data.preprocessing,
-            warnings=[warning] if warning else [],
-            data={
-                "path": data.path,
-                "seed": settings["seed"],
-                "num_samples": settings["num_samples"],
-                "batch_size": settings["batch_size"],
-                "holdout": settings["holdout"],
-            },
-            files=sha256(models.files(*(p for p in (model, dense, written) if p))),
-        )
-        write_reports(report_paths, content, calibration)
+        model_file.save(result.model, written, opened.model.external)
+    if request.reports:
+        content = _report(request, opened, result, judgement, accuracy, written)
+        write_reports(request.reports, content, opened.data.batches)
     _print_result(out, result, accuracy, written)
-    if hint := stronger(options):
+    if hint := stronger(request.options):
         out.print(hint, highlight=False)
     for failure in judgement.failed:
         click.echo(f"gate failed: {failure}", err=True)
@@ -175,34 +158,100 @@ def repair(
         raise QualityError(judgement.refusal(kept=written))
 
 
-def _check_usage(
-    settings: dict[str, Any], gates: Gates, dense: Path | None, sparsity: float | None
-) -> None:
-    if problem := source_problem(settings):
-        raise click.UsageError(problem)
-    given = {**settings, "sparsity": sparsity}
-    if dense and (chosen := [n for n in MASK_OPTIONS if given[n] is not None]):
-        options = ", ".join("--" + n.replace("_", "-") for n in chosen)
-        raise click.UsageError(f"--dense takes the mask from MODEL: leave out {options}")
-    if sparsity is not None and settings["pattern"]:
-        raise click.UsageError("--pattern and --sparsity exclude each other")
-    if settings["data"]:
-        return
-    if gates.label_gates:
+def _parse(
+    model: Path,
+    output: Path | None,
+    dense: Path | None,
+    reports: tuple[Path, ...],
+    keep_rejected: bool,
+    force: bool,
+    **settings: Any,
+) -> Request:
+    """The request, or ``UsageError`` for one that cannot be meant."""
+    gates = record(Gates, settings)
+    calibration = record(CalibrationOptions, settings)
+    calibration.check()
+    if dense and (chosen := [flag(n) for n in MASK_OPTIONS if settings[n] is not None]):
+        raise click.UsageError(f"--dense takes the mask from MODEL: leave out {', '.join(chosen)}")
+    labels = record(LabelOptions, settings)
+    if gates.label_gates and not labels.data:
         raise click.UsageError(f"{gates.label_gates[0]} needs labelled data: give --data")
-    for name in ("labels", "classes"):
-        if settings[name]:
-            raise click.UsageError(f"--{name} is about labelled data: give --data, too")
+    options = record(RepairOptions, settings)
+    target = output or model.with_suffix(SUFFIX)
+    rejected = target.with_suffix(".rejected.onnx") if keep_rejected else None
+    for path in filter(None, (target, rejected)):
+        model_file.check_target(path, model, force)
+    check_reports(reports, target, force)
+    execution = record(Execution, settings)
+    return Request(
+        model, dense, target, rejected, reports, force, calibration, labels, gates, options,
+        execution,
+    )  # fmt: skip
+
+
+def _open(request: Request, log: Console) -> Opened:
+    """Read the models and open the data; tell what is done to them, and what looks wrong."""
+    loaded = model_file.load(request.model)
+    reference = loaded.proto
+    if request.dense:
+        reference = rename_like(model_file.load(request.dense).proto, loaded.proto)
+    calibration = request.calibration.beside(request.labels.data)
+    data = open_data(loaded.proto, request.model, calibration)
+    batches = data.batches
+    if request.gates.min_agreement is not None and not batches.num_held_out:
+        raise click.UsageError(
+            "--min-agreement is about samples that are held out, and there are none: give a "
+            "larger --holdout, or more samples"
+        )
+    device = choose_device(request.execution.providers)
+    how = request.calibration
+    labelled = LabelledData.of(reference, request.model, request.labels, how, device)
+    if data.note:
+        log.print(data.note, highlight=False, markup=False, soft_wrap=True)
+    count = batches.num_solve + batches.num_held_out
+    log.print(f"calibration: {count} samples, {data.preprocessing}", highlight=False)
+    warning = check_preprocessing(reference, batches, device)
+    if warning:
+        log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+    return Opened(loaded, reference, data, labelled, warning)
+
+
+def _report(
+    request: Request,
+    opened: Opened,
+    result: RepairResult,
+    judgement: Judgement,
+    accuracy: Comparison | None,
+    written: Path | None,
+) -> dict[str, Any]:
+    """The report's content, with all that it takes to do the repair again."""
+    passed, how = judgement.passed, request.calibration
+    files = [p for p in (request.model, request.dense, written) if p]
+    return repair_tables.to_dict(
+        result,
+        model=str(request.model),
+        output=str(request.target) if passed else None,
+        rejected=str(request.rejected) if request.rejected and not passed else None,
+        **repair_tables.judgement_dict(judgement, accuracy, request.labels.data),
+        preprocessing=opened.data.preprocessing,
+        warnings=[opened.warning] if opened.warning else [],
+        data={
+            "path": opened.data.path,
+            **{n: getattr(how, n) for n in ("seed", "num_samples", "batch_size", "holdout")},
+        },
+        execution=vars(request.execution),
+        files=sha256(model_file.files(*files)),
+    )
 
 
 def _print_result(
     out: Console, result: RepairResult, accuracy: Comparison | None, written: Path | None
 ) -> None:
-    out.print(report.site_table(result))
-    out.print(report.output_table(result))
+    out.print(repair_tables.site_table(result))
+    out.print(repair_tables.output_table(result))
     if accuracy:
-        out.print(comparison_report.accuracy_table(accuracy))
-        for line in comparison_report.verdicts(accuracy):
+        out.print(comparison_tables.accuracy_table(accuracy))
+        for line in comparison_tables.verdicts(accuracy):
             out.print(line, highlight=False, markup=False, soft_wrap=True)
     out.print(
         f"{result.sparsity:.2%} zeros, {result.seconds:.1f} s on {result.device}, "

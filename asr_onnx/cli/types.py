@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -72,3 +73,20 @@ class Words(_Word):
 
 
 NUMBERS, SIZE, BYTES, WORDS = Numbers(), SizeType(), Bytes(), Words()
+
+# The type of a value, by what its declaration calls it.
+KINDS: dict[str, Any] = {
+    "text": click.STRING,
+    "str": click.STRING,
+    "number": click.FLOAT,
+    "float": click.FLOAT,
+    "int": click.INT,
+    "positive": click.IntRange(1),
+    "natural": click.IntRange(0),
+    "share": click.FloatRange(0, 1, max_open=True),
+    "path": click.Path(path_type=Path),
+    "numbers": NUMBERS,
+    "size": SIZE,
+    "bytes": BYTES,
+    "words": WORDS,
+}

@@ -1,4 +1,4 @@
-"""Calibration samples from arrays: in memory, .npy and .npz files.  Nothing is preprocessed."""
+"""Batches samples from arrays: in memory, .npy and .npz files.  Nothing is preprocessed."""
 
 from __future__ import annotations
 

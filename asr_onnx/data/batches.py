@@ -1,4 +1,4 @@
-"""Calibration data as re-iterable batches, a part of them held out from solving."""
+"""Batches data as re-iterable batches, a part of them held out from solving."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from asr_onnx.graph.inputs import ModelInput, fixed_batch, model_inputs, shape_t
 __all__ = [
     "ArraySamples",
     "Batch",
-    "Calibration",
+    "Batches",
     "ImageSamples",
     "ModelInput",
     "Samples",
-    "as_calibration",
+    "as_batches",
     "model_inputs",
     "open_samples",
     "take",
@@ -41,7 +41,7 @@ class Batch:
     held_out: bool
 
 
-class Calibration:
+class Batches:
     """A seeded selection of samples in batches: those to solve on first, then those held out.
 
     ``holdout`` is the share held out, at least one sample unless it is 0 or there is only one.  A
@@ -161,22 +161,22 @@ def _held_out(total: int, share: float) -> int:
     return min(max(round(share * total), 1), total - 1)
 
 
-def as_calibration(
+def as_batches(
     data: object,
     inputs: Sequence[ModelInput],
     preprocess: Preprocess | None = None,
     **settings: Any,
-) -> Calibration:
-    """Whatever the Python API is given as calibration data; ``settings`` are ``Calibration``'s.
+) -> Batches:
+    """Whatever the Python API is given as calibration data; ``settings`` are ``Batches``'s.
 
-    ``data`` is a ``Calibration`` (returned as it is), a path (see ``open_samples``), samples, an
+    ``data`` is a ``Batches`` (returned as it is), a path (see ``open_samples``), samples, an
     array with samples first, a dict of such arrays by input name, an iterable of such dicts, or a
     ``CalibrationDataReader`` of ONNX Runtime's; the last two are read once and kept.
     Raises ``CalibrationError`` for data that does not fit.
     """
-    if isinstance(data, Calibration):
+    if isinstance(data, Batches):
         return data
-    return Calibration(_as_samples(data, inputs, preprocess), inputs, **settings)
+    return Batches(_as_samples(data, inputs, preprocess), inputs, **settings)
 
 
 def _as_samples(

@@ -1,4 +1,4 @@
-"""Calibration data that other tools take: scripts, JSON, ONNX test data, calibration readers.
+"""Batches data that other tools take: scripts, JSON, ONNX test data, calibration readers.
 
 All of it is feeds by input name, fed as it is.  Each source is read once and kept in memory.
 

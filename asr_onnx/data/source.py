@@ -2,123 +2,248 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from asr_onnx.data.arrays import ArraySamples
-from asr_onnx.data.batches import Calibration, ImageSamples, Samples, open_samples
+from asr_onnx.data.batches import Batches
 from asr_onnx.data.foreign import from_json, from_script
-from asr_onnx.data.openers import IMAGES
+from asr_onnx.data.openers import IMAGES, ImageSamples, Samples, open_samples
 from asr_onnx.data.preprocess import Preprocess
-from asr_onnx.data.preprocess_files import combine, find_beside, load_preprocess
+from asr_onnx.data.preprocess_files import (
+    FILE_NAME,
+    PRESETS,
+    combine,
+    find_beside,
+    load_preprocess,
+)
+from asr_onnx.declare import fill, flag, option
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.input_shapes import parse_input_shapes, with_shapes
 from asr_onnx.graph.inputs import ModelInput, model_inputs
 
 _LOADERS = ("data_loader_script", "load_inputs")
-_PREPROCESS = ("mean", "std", "scale", "color", "layout", "resize", "crop")
-_CALIBRATION = ("batch_size", "num_samples", "seed", "holdout")
+_IMAGES_ONLY = ("mean", "std", "scale", "color", "layout", "resize", "crop")
+
+Numbers = tuple[float, ...] | str  # "none" leaves a step out
+Size = int | tuple[int, int] | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageOptions:
+    """What is done to images; ``None``: what a file says, or the default of ``Preprocess``."""
+
+    preprocess: str | None = option(
+        None,
+        f"{', '.join(PRESETS)}, a Hugging Face {FILE_NAME}, or a timm data config; the options "
+        f"below win.  [default: MODEL's .preprocess.json or {FILE_NAME} next to it]",
+        kind="text",
+        metavar="FILE|PRESET",
+    )
+    mean: Numbers | None = option(
+        None, "Per channel, after --scale.  [default: ImageNet's]", kind="numbers"
+    )
+    std: Numbers | None = option(
+        None, "Per channel, after --scale.  [default: ImageNet's]", kind="numbers"
+    )
+    scale: float | None = option(None, "Factor on pixels 0..255.  [default: 1/255]", kind="number")
+    color: str | None = option(None, "[default: rgb]", choices=("rgb", "bgr"))
+    layout: str | None = option(None, "[default: auto]", choices=("auto", "nchw", "nhwc"))
+    resize: Size | None = option(
+        None, "Shorter side, H,W, or none.  [default: to fit]", kind="size"
+    )
+    crop: Size | None = option(
+        None, "Centre crop: side, H,W, or none.  [default: to fit]", kind="size"
+    )
+
+    def choose(self, model: Path, images: bool) -> tuple[Preprocess, str | None]:
+        """Options first, then ``preprocess``, then for ``images`` a file next to the model.
+
+        The second value is a line that tells of such a file.
+        """
+        given = {n: v for n in _IMAGES_ONLY if (v := getattr(self, n)) is not None}
+        given = {n: None if v == "none" else v for n, v in given.items()}
+        if self.preprocess:
+            return load_preprocess(self.preprocess, given), None
+        found = find_beside(model) if images else None
+        if found is None:
+            return combine({}, given), None
+        note = f"preprocessing taken from '{found}' next to the model"
+        return load_preprocess(found, given), f"{note} (--preprocess chooses another)"
+
+    def without_images(self: Any) -> Any:
+        """The same record without what is about images."""
+        return replace(self, **{f.name: None for f in fields(ImageOptions)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputOptions(ImageOptions):
+    """Data that may be something else than images."""
+
+    data_loader_script: str | None = option(
+        None,
+        "Instead of a folder: a Python function that yields {input name: array}, as Polygraphy's.  "
+        "[default function: load_data]",
+        kind="text",
+        metavar="FILE.py[:FUNC]",
+    )
+    load_inputs: tuple[Path, ...] = option(
+        (),
+        "Instead of a folder: inputs saved by Polygraphy, JSON or a folder of it; repeatable.",
+        kind="path",
+        multiple=True,
+    )
+    input_shapes: tuple[str, ...] = option(
+        (),
+        "Sizes for dimensions the model leaves open, x:1x3x224x224 or x:[1,3,224,224]; the first "
+        "sets the batch size; repeatable.",
+        kind="text",
+        metavar="NAME:DIMS",
+        multiple=True,
+    )
+
+    def __post_init__(self) -> None:
+        fill(self)
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shapes by input name; raises ``UsageError`` for what is none."""
+        return parse_input_shapes(self.input_shapes)
+
+    def source(self, folder: Path | None, name: str) -> str:
+        """The source of data in words, for reports; ``folder`` is that given by option ``name``.
+
+        Raises ``UsageError`` unless just one source is given.
+        """
+        values = {name: folder, **{flag(n): getattr(self, n) for n in _LOADERS}}
+        given = {n: v for n, v in values.items() if v}
+        if len(given) != 1:
+            raise UsageError(
+                f"data: give one of {', '.join(values)}, not {' and '.join(given) or 'nothing'}"
+            )
+        (value,) = given.values()
+        return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+    def load(self, inputs: Sequence[ModelInput], limit: int | None) -> ArraySamples:
+        """What the script or the saved inputs give, fed as it is.
+
+        Of a script no more than needed for ``limit`` samples is read.  Raises ``UsageError`` for
+        preprocessing, and what ``from_script`` and ``from_json`` raise.
+        """
+        if self.without_images() != self:
+            name = next(flag(n) for n in _LOADERS if getattr(self, n))
+            raise UsageError(f"{name} is fed as it is: leave out the preprocessing")
+        if self.data_loader_script:
+            return from_script(self.data_loader_script, inputs, limit)
+        return from_json(self.load_inputs, inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CalibrationOptions(InputOptions):
+    """Calibration data: a folder or another source, and how it is cut into batches."""
+
+    calib: Path | None = option(
+        None,
+        "Folder of images (class folders are fine), .npy, .npz, a folder of those, or ONNX test "
+        "data (test_data_set_*).",
+        kind="path",
+    )
+    num_samples: int = option(512, "Samples drawn.", kind="positive")
+    batch_size: int = option(32, "Samples run at a time.", kind="positive")
+    seed: int = option(0, "Of the draw.", kind="natural")
+    holdout: float = option(
+        0.2,
+        "Share of the samples that is not solved on but used to check the result.",
+        kind="share",
+    )
+
+    def check(self) -> None:
+        """Raise ``UsageError`` unless just one source is given."""
+        self.source(self.calib, "--calib")
+
+    def beside(self, data: Path | None) -> CalibrationOptions:
+        """The same without preprocessing that is meant for the images of ``data`` alone."""
+        mine = self.calib is not None and holds_images(self.calib)
+        found: CalibrationOptions = self
+        if data is not None and holds_images(data) and not mine:
+            found = self.without_images()
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions:
+    """Labelled data.  Raises ``UsageError`` for labels of no data."""
+
+    data: Path | None = option(
+        None,
+        "Labelled data to tell the accuracy on, before and after: as --calib, but not used for the "
+        "repair.",
+        kind="path",
+    )
+    labels: Path | None = option(
+        None,
+        "CSV or JSON of file -> label (an index, or a name among --classes); or labels in the "
+        "order of the samples, .npy of indices or a JSON list.  [default: the class folders]",
+        kind="path",
+    )
+    classes: Path | None = option(
+        None,
+        "Names of the class folders in the order of their labels, one per line, or a JSON list.",
+        kind="path",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("labels", "classes"):
+            if getattr(self, name) and not self.data:
+                raise UsageError(f"{flag(name)} is about labelled data: give --data, too")
 
 
 @dataclass(frozen=True)
 class DataSource:
     """Calibration data, where they come from, what is done to them; ``note`` tells of a choice."""
 
-    calibration: Calibration
+    batches: Batches
     path: str
     preprocessing: str
     note: str | None = None
 
 
-def source_problem(settings: Mapping[str, Any], folder: str = "calib") -> str | None:
-    """What to say unless just one source of data is given; ``folder`` is the option for a path."""
-    names = (folder, *_LOADERS)
-    given = [_option(n) for n in names if settings[n]]
-    if len(given) == 1:
-        return None
-    known = ", ".join(map(_option, names))
-    return f"data: give one of {known}, not {' and '.join(given) or 'nothing'}"
+def open_data(proto: onnx.ModelProto, model: Path, options: CalibrationOptions) -> DataSource:
+    """The calibration data that ``options`` name, for the model read from the file ``model``.
 
-
-def source_path(settings: Mapping[str, Any], folder: str = "calib") -> str:
-    """The path or paths given as the source of data, for reports."""
-    value = next(settings[n] for n in (folder, *_LOADERS) if settings[n])
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def open_data(proto: onnx.ModelProto, model: Path, settings: Mapping[str, Any]) -> DataSource:
-    """The data the options in ``settings`` name, for the model read from the file ``model``.
-
-    ``settings`` has the options by parameter name; those left out are ``None`` or empty.
     Raises ``UsageError`` unless just one source is given, and whatever that source raises.
     """
-    if problem := source_problem(settings):
-        raise UsageError(problem)
-    inputs = with_shapes(model_inputs(proto), parse_input_shapes(settings["input_shapes"]))
-    path, note, how = settings["calib"], None, "arrays as they are"
+    path = options.source(options.calib, "--calib")
+    inputs = with_shapes(model_inputs(proto), options.shapes)
+    note = None
     samples: Samples
-    if path:
-        preprocess, note = choose_preprocess(model, settings, images=holds_images(path))
-        samples = open_samples(path, inputs, preprocess)
+    if options.calib:
+        preprocess, note = options.choose(model, images=holds_images(options.calib))
+        samples = open_samples(options.calib, inputs, preprocess)
     else:
-        samples = load_samples(settings, inputs, settings["num_samples"])
+        samples = options.load(inputs, options.num_samples)
+    batches = Batches(
+        samples,
+        inputs,
+        batch_size=options.batch_size,
+        num_samples=options.num_samples,
+        seed=options.seed,
+        holdout=options.holdout,
+    )
+    return DataSource(batches, path, describe(samples), note)
+
+
+def describe(samples: Samples) -> str:
+    """What is done to the samples, in words."""
     if isinstance(samples, ImageSamples):
-        how = samples.preprocess.describe()
-    calibration = Calibration(samples, inputs, **{n: settings[n] for n in _CALIBRATION})
-    return DataSource(calibration, source_path(settings), how, note)
-
-
-def load_samples(
-    settings: Mapping[str, Any], inputs: Sequence[ModelInput], limit: int | None
-) -> ArraySamples:
-    """What the script or the saved inputs in ``settings`` give, fed as it is.
-
-    Of a script no more than needed for ``limit`` samples is read.  Raises ``UsageError`` for
-    preprocessing, and what ``from_script`` and ``from_json`` raise.
-    """
-    name = next(n for n in _LOADERS if settings[n])
-    if without_preprocess(settings) != settings:
-        raise UsageError(f"{_option(name)} is fed as it is: leave out the preprocessing")
-    if name == "data_loader_script":
-        return from_script(settings[name], inputs, limit)
-    return from_json(settings[name], inputs)
-
-
-def without_preprocess(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings without those that are about images."""
-    return {**settings, **dict.fromkeys(("preprocess", *_PREPROCESS))}
-
-
-def for_calibration(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The settings, without preprocessing that is meant for the images of ``data`` alone."""
-    calib, data = settings["calib"], settings["data"]
-    for_data = data and holds_images(data) and not (calib and holds_images(calib))
-    return without_preprocess(settings) if for_data else settings
-
-
-def choose_preprocess(
-    model: Path, settings: Mapping[str, Any], images: bool
-) -> tuple[Preprocess, str | None]:
-    """Options first, then ``--preprocess``, then for ``images`` a file next to the model."""
-    given = {n: settings[n] for n in _PREPROCESS if settings[n] is not None}
-    given = {n: None if v == "none" else v for n, v in given.items()}
-    if settings["preprocess"]:
-        return load_preprocess(settings["preprocess"], given), None
-    found = find_beside(model) if images else None
-    if found is None:
-        return combine({}, given), None
-    note = f"preprocessing taken from '{found}' next to the model (--preprocess chooses another)"
-    return load_preprocess(found, given), note
+        return samples.preprocess.describe()
+    return "arrays as they are"
 
 
 def holds_images(path: Path) -> bool:
     """Whether the path is a folder with images somewhere in it."""
     return path.is_dir() and any(p.suffix.lower() in IMAGES for p in path.rglob("*"))
-
-
-def _option(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from asr_onnx.arrays import AnyArray
-from asr_onnx.data.batches import Batch, Calibration, ImageSamples, as_calibration
+from asr_onnx.data.batches import Batch, Batches, as_batches
 from asr_onnx.data.labels import Labels, find_labels
 from asr_onnx.data.preprocess import Preprocess
+from asr_onnx.data.source import describe
+from asr_onnx.declare import fill, option
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.footprint import Footprint
 from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures, worst_agreement
@@ -21,8 +23,8 @@ from asr_onnx.evaluation.lineup import Lineup, ModelLike, line_up
 from asr_onnx.evaluation.outputs import MatchAccumulator, OutputMatch, class_scores
 from asr_onnx.execution.session import choose_device
 from asr_onnx.maths.intervals import Accuracy, Hits, PairedTest, accuracy, paired_test, top_hits
-
-Progress = Callable[[int, int, str], None]
+from asr_onnx.options import Execution
+from asr_onnx.parallel import Progress
 
 
 @dataclass(frozen=True)
@@ -74,93 +76,100 @@ class Comparison:
         return found
 
 
+@dataclass(frozen=True, kw_only=True)
+class CompareOptions:
+    """How models are compared.  Raises ``UsageError`` for values that cannot be meant."""
+
+    topk: int = option(5, "Also tell how often the label is among so many.", kind="positive")
+    num_samples: int | None = option(None, "Draw so many.  [default: all]", kind="positive")
+    batch_size: int = option(32, "Samples run at a time.", kind="positive")
+    seed: int = option(0, "Of the draw.", kind="natural")
+    latency: bool = option(True, "Time the models.", off="--no-latency")
+
+    def __post_init__(self) -> None:
+        fill(self)
+        if self.topk < 1:
+            raise UsageError(f"top-{self.topk}: k is not positive")
+
+
 def compare(
     dense: ModelLike,
     models: Iterable[ModelLike] | Mapping[str, ModelLike],
     data: object,
     labels: object = None,
+    options: CompareOptions | None = None,
     *,
     classes: object = None,
     preprocess: Preprocess | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
-    num_samples: int | None = None,
-    batch_size: int = 32,
-    seed: int = 0,
-    topk: int = 5,
-    providers: str = "auto",
-    latency: bool = True,
+    execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Run ``dense`` and ``models`` (files or protos; a mapping names them) on the same ``data``.
 
-    ``data`` is what ``as_calibration`` takes, ``labels`` and ``classes`` what ``find_labels`` does:
+    ``data`` is what ``as_batches`` takes, ``labels`` and ``classes`` what ``find_labels`` does:
     by default the class folders of images are their labels, ``False`` is for no labels.
     ``input_shapes`` by input name, batch axis first, settle dimensions that all models leave open.
-    All samples are used unless ``num_samples`` of them are drawn.  Outputs are compared batch by
-    batch and not kept.  ``progress`` is called with (done, total, what) before each batch.
+    Outputs are compared batch by batch and not kept.  ``progress`` is called with (done, total,
+    what) before each batch.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
     line that names the cause.
     """
-    if topk < 1:
-        raise UsageError(f"top-{topk}: k is not positive")
-    device = choose_device(providers)
+    options = options or CompareOptions()
+    device = choose_device((execution or Execution()).providers)
     lineup = line_up(dense, models, device, input_shapes)
-    calibration = as_calibration(
-        data.samples if isinstance(data, Calibration) else data,
+    batches = as_batches(
+        data.samples if isinstance(data, Batches) else data,
         lineup.inputs,
         preprocess,
-        batch_size=lineup.batch or batch_size,
-        num_samples=sys.maxsize if num_samples is None else num_samples,
-        seed=seed,
+        batch_size=lineup.batch or options.batch_size,
+        num_samples=sys.maxsize if options.num_samples is None else options.num_samples,
+        seed=options.seed,
         holdout=0.0,
     )
-    found = find_labels(labels, calibration.samples, classes)
-    tally = _Tally(calibration, found, topk, required=labels is not None)
-    for batch in calibration.batches:
+    found = find_labels(labels, batches.samples, classes)
+    tally = _Tally(batches, found, options.topk, required=labels is not None)
+    for batch in batches.batches:
         if progress:
-            progress(batch.index, len(calibration), "batches")
+            progress(batch.index, len(batches), "batches")
         tally.update(lineup, batch)
-    times: Sequence[Latency | None] = [None] * len(lineup.entries)
-    if latency:
-        size, sample = lineup.batch or 1, calibration.batches[0].samples[0]
-        times = measure(
-            [e.runner for e in lineup.entries],
-            calibration.feeds(Batch(0, (sample,) * size, held_out=False)),
-        )
+    times = _times(lineup, batches) if options.latency else [None] * len(lineup.entries)
     reports = tally.reports(lineup, times)
-    samples, how = calibration.samples, "arrays as they are"
-    if isinstance(samples, ImageSamples):
-        how = samples.preprocess.describe()
     return Comparison(
         dense=reports[0],
         models=tuple(reports[1:]),
-        samples=calibration.num_solve,
+        samples=batches.num_solve,
         labels=tally.labels.source if tally.labels else None,
         class_output=tally.class_output,
         k=tally.k if tally.labels else None,
-        preprocessing=how,
+        preprocessing=describe(batches.samples),
         device=str(device),
     )
+
+
+def _times(lineup: Lineup, batches: Batches) -> Sequence[Latency | None]:
+    """Latencies on copies of the first sample, as many as the models insist on."""
+    sample = batches.batches[0].samples[0]
+    feeds = batches.feeds(Batch(0, (sample,) * (lineup.batch or 1), held_out=False))
+    return measure([e.runner for e in lineup.entries], feeds)
 
 
 class _Tally:
     """What is counted batch by batch; position 0 is the dense model."""
 
-    def __init__(
-        self, calibration: Calibration, labels: Labels | None, topk: int, required: bool
-    ) -> None:
+    def __init__(self, batches: Batches, labels: Labels | None, topk: int, required: bool) -> None:
         self.labels = labels
         self.class_output: str | None = None
         self.k: int | None = topk
-        self._calibration = calibration
+        self._batches = batches
         self._required = required
         self._matches: dict[tuple[int, str], MatchAccumulator] = {}
         self._hits: dict[tuple[int, int], list[Hits]] = {}  # by model and k
 
     def update(self, lineup: Lineup, batch: Batch) -> None:
         dense: dict[str, AnyArray] = {}
-        for index, outputs in enumerate(lineup.run(self._calibration.feeds(batch))):
+        for index, outputs in enumerate(lineup.run(self._batches.feeds(batch))):
             if not index:
                 dense = outputs
                 if not batch.index:
@@ -194,7 +203,7 @@ class _Tally:
         if self.k is not None and not 1 < self.k < classes:
             self.k = None
         if self.labels:
-            self.labels.check(classes, self._calibration.samples, self.class_output)
+            self.labels.check(classes, self._batches.samples, self.class_output)
 
     def _count(self, index: int, scores: AnyArray, labels: NDArray[np.int64]) -> None:
         flat = scores.reshape(len(scores), -1)
@@ -213,7 +222,7 @@ class _Tally:
                     name=entry.name,
                     footprint=entry.footprint,
                     outputs=outputs,
-                    agreement=worst_agreement(outputs, self._calibration.num_solve)[1],
+                    agreement=worst_agreement(outputs, self._batches.num_solve)[1],
                     top1=None if own is None else accuracy(own),
                     topk=None if of_k is None else accuracy(of_k),
                     against_dense=paired_test(hits[0, 1], own)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from asr_onnx.declare import flag, option
 from asr_onnx.errors import UsageError
 from asr_onnx.evaluation.outputs import OutputMatch
 
@@ -20,21 +21,30 @@ class Gates:
     Raises ``UsageError`` for what is no share.
     """
 
-    min_agreement: float | None = None
-    min_accuracy: float | None = None
-    max_drop: float | None = None
+    min_agreement: float | None = option(
+        None,
+        "Gate: fail when the arg-max is the dense model's less often than this share, e.g. 0.95, "
+        "at any output.",
+        kind="number",
+    )
+    min_accuracy: float | None = option(
+        None, "Gate: fail below this top-1 accuracy, e.g. 0.9.", kind="number"
+    )
+    max_drop: float | None = option(
+        None, "Gate: fail when top-1 is lower by more, e.g. 0.01.", kind="number"
+    )
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        for f in fields(self):
+            value = getattr(self, f.name)
             if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"{_option(field.name)} {value:g} is outside [0, 1]")
+                raise UsageError(f"{flag(f.name)} {value:g} is outside [0, 1]")
 
     @property
     def label_gates(self) -> tuple[str, ...]:
         """Options of the gates set that need labels."""
         names = ("min_accuracy", "max_drop")
-        return tuple(_option(n) for n in names if getattr(self, n) is not None)
+        return tuple(flag(n) for n in names if getattr(self, n) is not None)
 
 
 @dataclass(frozen=True)
@@ -95,17 +105,13 @@ def failures(gates: Gates, measured: Measured, name: str) -> list[Failure]:
     )
     found = []
     for field, what, value, sign in checks:
-        bound, option = getattr(gates, field), _option(field)
+        bound, gate = getattr(gates, field), flag(field)
         if bound is None:
             continue
         if value is None:
-            found.append(Failure(name, option, f"{what} was not measured ({option} {bound:g})"))
+            found.append(Failure(name, gate, f"{what} was not measured ({gate} {bound:g})"))
         elif not sign * value >= sign * bound - ROUNDING:
             side = "below" if sign > 0 else "above"
-            reason = f"{what} {value:.4f} is {side} {option} {bound:g}"
-            found.append(Failure(name, option, reason))
+            reason = f"{what} {value:.4f} is {side} {gate} {bound:g}"
+            found.append(Failure(name, gate, reason))
     return found
-
-
-def _option(field: str) -> str:
-    return "--" + field.replace("_", "-")

@@ -7,22 +7,23 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 
-from asr_onnx.data.batches import Calibration, model_inputs, open_samples
+from asr_onnx.data.batches import Batches, model_inputs, open_samples
 from asr_onnx.data.labels import find_labels
 from asr_onnx.data.preprocess import Preprocess
-from asr_onnx.data.source import choose_preprocess, holds_images
+from asr_onnx.data.source import CalibrationOptions, LabelOptions, holds_images
 from asr_onnx.errors import CalibrationError
-from asr_onnx.evaluation.comparison import Comparison, Progress, compare
+from asr_onnx.evaluation.comparison import CompareOptions, Comparison, compare
 from asr_onnx.evaluation.lineup import line_up
 from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import Device
-from asr_onnx.graph.input_shapes import parse_input_shapes, with_shapes
+from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.maths.intervals import Accuracy, Hits, accuracy, top_hits
+from asr_onnx.options import Execution
+from asr_onnx.parallel import Progress
 
 
 class LabelledData:
@@ -57,40 +58,44 @@ class LabelledData:
             labels=labels,
             classes=classes,
             input_shapes=self._shapes,
-            batch_size=batch_size,
-            providers=str(self._device),
-            latency=False,
+            execution=Execution(providers=str(self._device)),
         )
-        probe = self._compare({"dense": dense}, num_samples=1)
+        how = CompareOptions(batch_size=batch_size, latency=False)
+        probe = self._compare({"dense": dense}, options=replace(how, num_samples=1))
         found = find_labels(labels, self.samples, classes)
         if found is None or probe.labels is None or probe.class_output is None:
             raise CalibrationError(
                 f"'{path}' tells no accuracy: it takes class folders or --labels, and an output "
                 "[samples, classes] of the model"
             )
-        self.labels, self.output = found, probe.class_output
+        self.labels, self.output, self._how = found, probe.class_output, how
         self.preprocessing = probe.preprocessing
 
     @classmethod
     def of(
-        cls, dense: onnx.ModelProto, model: Path, settings: Mapping[str, Any], device: Device
+        cls,
+        dense: onnx.ModelProto,
+        model: Path,
+        labels: LabelOptions,
+        how: CalibrationOptions,
+        device: Device,
     ) -> LabelledData | None:
-        """What ``--data`` and its companions in ``settings`` name; ``None`` without ``--data``.
+        """What the options name; ``None`` without ``--data``.
 
-        ``model`` is the file the model was read from: preprocessing may lie next to it.
+        ``how`` tells what is done to images; ``model`` is the file the model was read from:
+        preprocessing may lie next to it.
         """
-        data = settings["data"]
-        if not data:
+        if labels.data is None:
             return None
-        images = holds_images(data)
+        images = holds_images(labels.data)
         return cls(
             dense,
-            data,
-            settings["labels"],
-            settings["classes"],
-            choose_preprocess(model, settings, images=True)[0] if images else None,
-            parse_input_shapes(settings["input_shapes"]),
-            settings["batch_size"],
+            labels.data,
+            labels.labels,
+            labels.classes,
+            how.choose(model, images=True)[0] if images else None,
+            how.shapes,
+            how.batch_size,
             device,
         )
 
@@ -98,7 +103,7 @@ class LabelledData:
         self, models: Mapping[str, onnx.ModelProto], progress: Progress | None = None
     ) -> Comparison:
         """The models and the dense one on all of the data."""
-        return self._compare(models, progress=progress)
+        return self._compare(models, options=self._how, progress=progress)
 
     def top1(
         self, models: Mapping[str, onnx.ModelProto], progress: Progress | None = None
@@ -110,7 +115,7 @@ class LabelledData:
         """
         lineup = line_up(self._dense, models, self._device, self._shapes)
         lineup = replace(lineup, entries=lineup.entries[1:])
-        data = Calibration(
+        data = Batches(
             self.samples,
             lineup.inputs,
             batch_size=lineup.batch or self._batch_size,

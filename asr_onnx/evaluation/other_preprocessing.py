@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr_onnx.arrays import AnyArray
-from asr_onnx.data.batches import Calibration, ImageSamples
+from asr_onnx.data.batches import Batches, ImageSamples
 from asr_onnx.data.preprocess import Preprocess, ResolvedPreprocess
 from asr_onnx.data.preprocess_files import PRESETS, Settings, combine
 from asr_onnx.errors import AsrError
@@ -40,7 +40,7 @@ class FedImages:
     known: bool
 
     @classmethod
-    def of(cls, calibration: Calibration, feeds: FeedsList) -> FedImages | None:
+    def of(cls, calibration: Batches, feeds: FeedsList) -> FedImages | None:
         """``None`` when no input, or more than one, takes images."""
         if isinstance(calibration.samples, ImageSamples):
             used = calibration.samples.preprocess

@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 
 from asr_onnx.arrays import AnyArray, Feeds, FloatArray
-from asr_onnx.data.batches import Calibration
+from asr_onnx.data.batches import Batches
 from asr_onnx.evaluation.misfit import Front
 from asr_onnx.evaluation.other_preprocessing import FedImages, FeedsList
 from asr_onnx.evaluation.outputs import class_scores
@@ -39,7 +39,7 @@ _TOO_FEW = 16
 
 
 def check_preprocessing(
-    proto: onnx.ModelProto, calibration: Calibration, device: Device | None = None
+    proto: onnx.ModelProto, calibration: Batches, device: Device | None = None
 ) -> str | None:
     """A warning when calibration data do not fit the model, which has to be the dense one.
 
@@ -62,7 +62,7 @@ def check_preprocessing(
     return _colour_warning(proto, front, images, misfit, device) if images else None
 
 
-def _first(calibration: Calibration) -> FeedsList:
+def _first(calibration: Batches) -> FeedsList:
     feeds: list[dict[str, AnyArray]] = []
     count = 0
     for batch in calibration.batches:

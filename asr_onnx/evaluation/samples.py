@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from asr_onnx.arrays import Outputs
-from asr_onnx.data.batches import Calibration
+from asr_onnx.data.batches import Batches
 from asr_onnx.evaluation.outputs import class_scores
 
 SHOWN = 12  # samples of each kind in a report
@@ -46,9 +46,7 @@ class Answers:
         }
 
 
-def collect(
-    calibration: Calibration, dense: Outputs, pruned: Outputs, repaired: Outputs
-) -> Answers:
+def collect(calibration: Batches, dense: Outputs, pruned: Outputs, repaired: Outputs) -> Answers:
     """Answers to the held-out samples, or to all when none is held out, in the outputs' order.
 
     The class output is the first that gives each sample a class in all three models.

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from asr_onnx.arrays import AnyArray, Outputs
-from asr_onnx.data.batches import Calibration
+from asr_onnx.data.batches import Batches
 from asr_onnx.errors import ModelError
 from asr_onnx.execution.layer import Layer, Split, against
 from asr_onnx.execution.plan import Stage, plan, stages
@@ -38,7 +38,7 @@ class Lockstep:
         pruned: onnx.ModelProto,
         sites: Sequence[Site],
         dense_sites: Mapping[str, Site],
-        calibration: Calibration,
+        calibration: Batches,
         device: Device,
         store: TensorStore,
         repairs: int = 1,
@@ -134,7 +134,7 @@ def _sizes(
     network: Network,
     steps: Sequence[Stage],
     sites: Iterable[Site],
-    calibration: Calibration,
+    calibration: Batches,
     device: Device,
 ) -> dict[str, int]:
     """Bytes, over all samples, of the tensors that steps keep and of the sites' outputs.

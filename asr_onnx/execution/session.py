@@ -41,31 +41,33 @@ def choose_device(request: str = "auto") -> Device:
     if not (request == "auto" or (name == "cuda" and (not number or number.isdecimal()))):
         raise UsageError(f"provider '{request}' is none of auto, cpu, cuda, cuda:N")
     device = Device(_CUDA, int(number or 0))
-    ort.set_default_logger_severity(4)  # a missing CUDA library is told below, in one line
-    try:
-        _try_convolution(device)
-    except AsrError as error:
-        if request == "auto":
-            return Device()
+    problem = _problem(device)
+    if problem and request != "auto":
         raise ProviderError(
-            f"provider '{request}' does not work here ({error}): install the CUDA and cuDNN "
+            f"provider '{request}' does not work here ({problem}): install the CUDA and cuDNN "
             "libraries onnxruntime-gpu needs, or use --providers cpu"
-        ) from None
-    finally:
-        ort.set_default_logger_severity(_WARNING)
-    return device
+        )
+    return Device() if problem else device
 
 
-def _try_convolution(device: Device) -> None:
+@cache
+def _problem(device: Device) -> str:
+    """Why the device does not work, as a phrase; empty when a test convolution did."""
     if device.provider not in ort.get_available_providers():
-        raise ProviderError("this ONNX Runtime was built without it")
+        return "this ONNX Runtime was built without it"
     model = onnx.parser.parse_model(
         '<ir_version: 8, opset_import: ["": 17]> probe (float[1,1,4,4] x, float[1,1,3,3] w) '
         "=> (float[1,1,2,2] y) { y = Conv (x, w) }"
     )
     ones = {"x": np.ones((1, 1, 4, 4), np.float32), "w": np.ones((1, 1, 3, 3), np.float32)}
-    if not np.allclose(Runner(model, device).run(ones)["y"], 9.0):
-        raise ProviderError("a test convolution gave wrong values")
+    ort.set_default_logger_severity(4)  # a missing CUDA library is told in one line
+    try:
+        right = np.allclose(Runner(model, device).run(ones)["y"], 9.0)
+    except AsrError as error:
+        return str(error)
+    finally:
+        ort.set_default_logger_severity(_WARNING)
+    return "" if right else "a test convolution gave wrong values"
 
 
 @cache

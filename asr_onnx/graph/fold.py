@@ -38,3 +38,10 @@ def fold(site: Site, weight: AnyArray, bias_change: FloatArray) -> Patch:
         return Patch(values | {place.name: place.pack(old + bias_change.reshape(old.shape))})
     bias = site.bias_value + bias_change
     return Patch(values, {site.output: bias.astype(site.weight.value.dtype)})
+
+
+def mean_goes_to(site: Site) -> str:
+    """Where ``fold`` puts a change of the bias, in words."""
+    if site.norm and site.norm.mean.storage:
+        return "BatchNormalization"
+    return "bias" if site.carrier else "new bias"

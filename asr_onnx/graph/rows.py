@@ -41,6 +41,12 @@ def from_rows(site: Site, rows: AnyArray) -> AnyArray:
     return np.ascontiguousarray(weight)
 
 
+def channels_first(site: Site) -> AnyArray:
+    """The site's weight as (C, *kernel, Cin / groups), whatever its layout."""
+    value = site.weight.value
+    return to_rows(site, value).reshape(site.channels, *value.shape[2:], -1)
+
+
 def kernel_size(site: Site) -> int:
     """Positions of the kernel: ``K = kernel_size * input channels of a group``."""
     shape = site.weight.value.shape

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.errors import ModelError
 from asr_onnx.graph.constants import Constants
 from asr_onnx.graph.records import Norm, Parameter, Site, Skipped
 from asr_onnx.graph.wiring import Topology, subgraphs
@@ -73,28 +72,6 @@ def find_norms(model: onnx.ModelProto) -> list[Norm]:
     finder = _Finder(topology, Constants(model, topology), ())
     norms = (finder.norm(i) for i in range(len(topology.nodes)))
     return [n for n in norms if n and n.mean.storage and n.var.storage]
-
-
-def select(sites: tuple[Site, ...], include: str | None, exclude: str | None) -> tuple[Site, ...]:
-    """Sites to prune: weight or node name found by ``include`` and not by ``exclude``.
-
-    Raises ``UsageError`` for a broken pattern or when nothing is left.
-    """
-    try:
-        wanted, unwanted = re.compile(include or ""), re.compile(exclude or r"(?!)")
-    except re.error as error:
-        raise UsageError(
-            f"pattern '{error.pattern!s}' is not a regular expression: {error.msg}"
-        ) from None
-    chosen = tuple(
-        s
-        for s in sites
-        if any(wanted.search(n) for n in (s.name, s.node))
-        and not any(unwanted.search(n) for n in (s.name, s.node))
-    )
-    if not chosen:
-        raise UsageError("--include/--exclude leave no convolution to prune")
-    return chosen
 
 
 def _inside(body: onnx.GraphProto | onnx.FunctionProto, reason: str) -> list[Skipped]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,39 +10,60 @@ from numpy.typing import NDArray
 from asr_onnx.arrays import FloatArray
 from asr_onnx.maths.masks import Array, global_masks, row_norms
 
-ALLOCATIONS = ("mixed", "global", "uniform", "erk")
+# Weights by site name, output channels first (C, ...), and the sparsity of all of them -> a number
+# for each site that its density is proportional to.
+Density = Callable[[Mapping[str, Array], float], FloatArray]
 
 
-def allocate(weights: Mapping[str, Array], sparsity: float, how: str = "mixed") -> dict[str, int]:
+def uniform(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
+    """The same density everywhere."""
+    return np.ones(len(weights))
+
+
+def by_threshold(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
+    """The densities that one threshold on ``|w| / ||w_row||`` gives.
+
+    They do not change when output channels are rescaled, as folding BatchNormalization does.
+    """
+    sizes = {name: np.abs(np.asarray(w, np.float64)) for name, w in weights.items()}
+    masks = global_masks({name: s / row_norms(s) for name, s in sizes.items()}, sparsity)
+    return np.array([m.mean() for m in masks.values()])
+
+
+def erdos_renyi(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
+    """Erdos-Renyi-kernel: the sum of the weight's dimensions over its size.
+
+    Evci et al. 2020, arXiv 1911.11134, appendix.
+    """
+    return np.array([sum(w.shape) / w.size for w in weights.values()])
+
+
+def mixed(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
+    """The geometric mean of ``uniform`` and ``by_threshold``."""
+    return np.asarray(np.sqrt(by_threshold(weights, sparsity)))
+
+
+DENSITIES: dict[str, Density] = {
+    "mixed": mixed,
+    "global": by_threshold,
+    "uniform": uniform,
+    "erk": erdos_renyi,
+}
+
+
+def allocate(
+    weights: Mapping[str, Array], sparsity: float, how: str | Density = "mixed"
+) -> dict[str, int]:
     """Weights to keep per site; together exactly ``total - round(sparsity * total)``.
 
-    * ``uniform``: the same density everywhere
-    * ``global``: the densities a global threshold on ``|w| / ||w_row||`` gives, which do not change
-      when output channels are rescaled (as folding BatchNormalization does)
-    * ``erk``: Erdos-Renyi-kernel, density ~ sum of the weight's dimensions / its size (Evci et al.
-      2020, arXiv 1911.11134)
-    * ``mixed``: the geometric mean of uniform and global
-
-    ``weights`` have the output channels first: (C, ...).
+    ``how`` is one of ``DENSITIES``, or a function like them; ``weights`` are (C, ...).
     """
     sizes = np.array([w.size for w in weights.values()], np.float64)
     total = round(float(sizes.sum()))
     budget = total - round(sparsity * total)
-    if how == "erk":
-        shares = np.array([sum(w.shape) / w.size for w in weights.values()])
-    elif how == "uniform":
-        shares = np.ones(len(weights))
-    else:
-        shares = _global(weights, sparsity)
-        shares = np.sqrt(shares) if how == "mixed" else shares
+    shares = (how if callable(how) else DENSITIES[how])(weights, sparsity)
     counts = _exact(_scaled(shares, sizes, budget) * sizes, sizes, budget)
     return dict(zip(weights, (int(c) for c in counts), strict=True))
-
-
-def _global(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
-    sizes = {name: np.abs(np.asarray(w, np.float64)) for name, w in weights.items()}
-    masks = global_masks({name: s / row_norms(s) for name, s in sizes.items()}, sparsity)
-    return np.array([m.mean() for m in masks.values()])
 
 
 def _scaled(shares: FloatArray, sizes: FloatArray, budget: int) -> FloatArray:

@@ -65,8 +65,8 @@ def wilson(correct: int, total: int) -> tuple[float, float]:
     """
     from scipy.stats import binomtest  # slow to import, and seldom needed
 
-    if total < 1:
-        raise ValueError("a share of no samples")
+    if total < 1 or not 0 <= correct <= total:
+        raise ValueError(f"{correct} of {total} samples is no share")
     interval = binomtest(correct, total).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 

@@ -111,11 +111,12 @@ def paired_moments(
     count = d.shape[0] * d.shape[2]
     a, b, aa, bb, ab = sums / count
     shift_d, shift_p = (0.0 if s is None else s[:, 0].astype(np.float64) for s in pilots)
-    return PairedMoments(
-        Moments(count, shift_d + a, np.maximum(aa - a * a, 0.0)),
-        Moments(count, shift_p + b, np.maximum(bb - b * b, 0.0)),
-        ab - a * b,
-    )
+    with np.errstate(invalid="ignore"):
+        return PairedMoments(
+            Moments(count, shift_d + a, np.maximum(aa - a * a, 0.0)),
+            Moments(count, shift_p + b, np.maximum(bb - b * b, 0.0)),
+            ab - a * b,
+        )
 
 
 def pooled(parts: Iterable[PairedMoments]) -> PairedMoments:

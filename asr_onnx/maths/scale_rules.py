@@ -6,23 +6,23 @@ another source is named.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from asr_onnx.arrays import FloatArray
+from asr_onnx.declare import one_of
 from asr_onnx.errors import UsageError
 from asr_onnx.maths.moments import PairedMoments
-
-METHODS = ("asr", "layerwise", "channelwise", "none")
-PRIORS = ("correlation", "median", "mean", "fixed:V")
 
 _EPS = 1e-12  # relative to the layer's dense variance: units of the data do not matter
 
 
 @dataclass(frozen=True)
 class ChannelScale:
-    """The repaired channel is ``mu_d + gamma * (y_p - mu_p)``.
+    """The repaired channel is ``mu_d + gamma * (y_p - mu_p)``, or ``gamma * y_p`` if not centred.
 
     ``gamma`` (C,) dense std / pruned std; ``reliability`` (C,) in [0, 1], the share of the raw
     correction that was trusted.
@@ -30,23 +30,7 @@ class ChannelScale:
 
     gamma: FloatArray
     reliability: FloatArray
-
-
-def parse_prior(text: str) -> tuple[str, float | None]:
-    """``"median"`` -> ``("median", None)``, ``"fixed:0.1"`` -> ``("fixed", 0.1)``.
-
-    Raises ``UsageError`` for anything else.
-    """
-    if text in ("correlation", "median", "mean"):
-        return text, None
-    name, _, value = text.partition(":")
-    try:
-        number = float(value)
-    except ValueError:
-        number = -1.0
-    if name != "fixed" or not 0 < number < np.inf:
-        raise UsageError(f"prior '{text}' is none of correlation, median, mean, fixed:V (V > 0)")
-    return name, number
+    centred: bool = True
 
 
 def raw_gain(m: PairedMoments) -> FloatArray:
@@ -56,47 +40,103 @@ def raw_gain(m: PairedMoments) -> FloatArray:
     return np.where(alive, np.sqrt(m.dense.var / (np.where(alive, m.pruned.var, 1.0) + eps)), 1.0)
 
 
-def reliability(m: PairedMoments, prior: str) -> FloatArray:
-    """How far each channel's raw gain can be trusted, in [0, 1] (step 3).
+# How far each channel's raw gain can be trusted, in [0, 1] (step 3): moments -> (C,).
+Prior = Callable[[PairedMoments], FloatArray]
 
-    ``median``, ``mean`` and ``fixed:V`` compare the pruned variance with a constant of the layer,
-    ``s = v_p / (v_p + lam)``; ``correlation`` measures it: ``s = sqrt(rho)`` with ``rho`` the
-    correlation of the pruned with the dense channel over the calibration set.  The raw gain ``g``
-    keeps the variance, ``rho * g`` has the least squared error, and the root is the way between
-    that was best or level at every sparsity measured (docs/measurements.md).
 
-    A layer with more than half of its channels dead has ``lam = 0`` under ``median``: it is left
-    as it is, because every surviving channel would otherwise be amplified unchecked.
+def by_correlation(m: PairedMoments) -> FloatArray:
+    """``s = sqrt(rho)``, ``rho`` the correlation of the pruned with the dense channel: measured.
+
+    The raw gain ``g`` keeps the variance, ``rho * g`` has the least squared error, and the root is
+    the way between that was best or level at every sparsity measured (docs/measurements.md).
     """
-    kind, value = parse_prior(prior)
-    if kind == "correlation":
-        return np.asarray(np.sqrt(m.correlation))
+    return np.asarray(np.sqrt(m.correlation))
+
+
+def by_variance(m: PairedMoments, level: float) -> FloatArray:
+    """``s = v_p / (v_p + lam)``: the pruned variance against a constant ``lam`` of the layer.
+
+    Nothing is trusted at ``lam = 0``: every surviving channel would be amplified unchecked.
+    """
     v = m.pruned.var
-    lam = float(value or (np.median(v) if kind == "median" else np.mean(v)))
-    if not lam > 0:
-        return np.zeros_like(v)
-    return np.asarray(v / (v + lam))
+    return np.asarray(v / (v + level)) if level > 0 else np.zeros_like(v)
 
 
-def scale(m: PairedMoments, method: str = "asr", prior: str = "correlation") -> ChannelScale:
-    """The factor per channel by ``method``.
+def by_median(m: PairedMoments) -> FloatArray:
+    """``lam`` is the layer's median variance: 0 when more than half of the channels are dead."""
+    return by_variance(m, float(np.median(m.pruned.var)))
 
-    * ``asr``: ``gamma = s * g + 1 - s`` (step 4)
-    * ``channelwise``: the raw gain ``g``
-    * ``layerwise``: one ``sqrt(mean v_d / (mean v_p + eps))`` for the layer
-    * ``none``: 1
+
+def by_mean(m: PairedMoments) -> FloatArray:
+    """``lam`` is the layer's mean variance."""
+    return by_variance(m, float(np.mean(m.pruned.var)))
+
+
+PRIORS: dict[str, Prior] = {
+    "correlation": by_correlation,
+    "median": by_median,
+    "mean": by_mean,
+}
+_FIXED = "fixed:"  # and a number: ``lam`` itself
+
+
+def parse_prior(text: str) -> Prior:
+    """A prior by its name, or ``fixed:0.1``; raises ``UsageError`` for anything else."""
+    if text in PRIORS:
+        return PRIORS[text]
+    try:
+        level = float(text.removeprefix(_FIXED))
+    except ValueError:
+        level = -1.0
+    if not text.startswith(_FIXED) or not 0 < level < np.inf:
+        known = ", ".join([*PRIORS, f"{_FIXED}V (V > 0)"])
+        raise UsageError(f"prior '{text}' is none of {known}")
+    return partial(by_variance, level=level)
+
+
+# Moments and prior -> the factor per channel.
+ScaleRule = Callable[[PairedMoments, Prior], ChannelScale]
+
+
+def shrunk(m: PairedMoments, prior: Prior) -> ChannelScale:
+    """``gamma = s * g + 1 - s`` (step 4)."""
+    s = prior(m)
+    return ChannelScale(s * raw_gain(m) + 1 - s, s)
+
+
+def channelwise(m: PairedMoments, prior: Prior) -> ChannelScale:
+    """The raw gain ``g``."""
+    return ChannelScale(raw_gain(m), np.ones_like(m.dense.var))
+
+
+def layerwise(m: PairedMoments, prior: Prior) -> ChannelScale:
+    """One ``sqrt(mean v_d / (mean v_p + eps))`` for the layer."""
+    ones = np.ones_like(m.dense.var)
+    d, p = float(m.dense.var.mean()), float(m.pruned.var.mean())
+    return ChannelScale(ones * (np.sqrt(d / p) if p > _EPS * d else 1.0), ones)
+
+
+def none(m: PairedMoments, prior: Prior) -> ChannelScale:
+    """The layer as pruned."""
+    ones = np.ones_like(m.dense.var)
+    return ChannelScale(ones, 0 * ones, centred=False)
+
+
+SCALE_RULES: dict[str, ScaleRule] = {
+    "asr": shrunk,
+    "layerwise": layerwise,
+    "channelwise": channelwise,
+    "none": none,
+}
+
+
+def scale(
+    m: PairedMoments, method: str | ScaleRule = "asr", prior: str = "correlation"
+) -> ChannelScale:
+    """The factor per channel by one of ``SCALE_RULES``, or by a function like them.
 
     Raises ``UsageError`` for an unknown method or prior.
     """
-    ones = np.ones_like(m.dense.var)
-    if method == "asr":
-        s = reliability(m, prior)
-        return ChannelScale(s * raw_gain(m) + 1 - s, s)
-    if method == "channelwise":
-        return ChannelScale(raw_gain(m), ones)
-    if method == "layerwise":
-        d, p = float(m.dense.var.mean()), float(m.pruned.var.mean())
-        return ChannelScale(ones * (np.sqrt(d / p) if p > _EPS * d else 1.0), ones)
-    if method == "none":
-        return ChannelScale(ones, 0 * ones)
-    raise UsageError(f"method '{method}' is none of {', '.join(METHODS)}")
+    one_of("method", method, SCALE_RULES)
+    rule = method if callable(method) else SCALE_RULES[method]
+    return rule(m, parse_prior(prior))

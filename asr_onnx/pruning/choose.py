@@ -1,111 +1,114 @@
-"""Choose and apply masks: the pruning half of the tool, usable without calibration data."""
+"""Which sites are pruned, and the masks they get."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 
 import numpy as np
-import onnx
 
-from asr_onnx.arrays import AnyArray, Mask
+from asr_onnx.arrays import AnyArray, FloatArray, Mask
 from asr_onnx.errors import UsageError
-from asr_onnx.graph import model_file as models
 from asr_onnx.graph.records import Patch, Site, Skipped
-from asr_onnx.graph.rows import from_rows, kernel_size, to_rows
-from asr_onnx.graph.sites import find_sites, select
-from asr_onnx.maths.densities import allocate
-from asr_onnx.maths.mask_search import Project
-from asr_onnx.maths.masks import (
-    Array,
-    global_masks,
-    largest_mask,
-    parse_pattern,
-    pattern_mask,
-    row_norms,
-)
-from asr_onnx.options import PruneOptions, RepairOptions
+from asr_onnx.graph.rows import channels_first, from_rows, to_rows
+from asr_onnx.maths.densities import Density, allocate
+from asr_onnx.maths.masks import global_masks, row_norms
+from asr_onnx.pruning.criteria import Choose, Criterion, Score
+from asr_onnx.pruning.patterns import Pattern
 
-Choice = Mask | Project
+ROW_SCALES = ("auto", "keep", "normalize")
+
+Choice = Mask | Choose  # in the weight's shape, or what finds it (G, R, K) in the layer's data
 
 
-def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:
-    """A copy of the model with the smallest weights zeroed and nothing else changed.
+def prunable(
+    sites: Sequence[Site],
+    ops: Sequence[str],
+    pattern: Pattern,
+    include: str | None = None,
+    exclude: str | None = None,
+) -> tuple[Site, ...]:
+    """The sites of the operators ``ops`` that can have the pattern, in the model's order.
 
-    Raises ``ModelError`` when there is nothing to prune, ``UsageError`` for bad options.
+    Their weight or node name is found by the regular expression ``include`` and not by ``exclude``.
+    Raises ``UsageError`` for a broken expression or when nothing is left.
     """
-    models.check_in_memory(proto)
-    options = options or PruneOptions()
-    sites = find_sites(proto, options.ops).sites
-    return models.apply(proto, mask_patch(sites, magnitude_masks(sites, options)))
+    try:
+        wanted, unwanted = re.compile(include or ""), re.compile(exclude or r"(?!)")
+    except re.error as error:
+        raise UsageError(
+            f"pattern '{error.pattern!s}' is not a regular expression: {error.msg}"
+        ) from None
+
+    def named(expression: re.Pattern[str], site: Site) -> bool:
+        return any(expression.search(n) for n in (site.name, site.node))
+
+    chosen = [s for s in sites if s.op in ops and named(wanted, s) and not named(unwanted, s)]
+    if not chosen:
+        raise UsageError("--include/--exclude leave no convolution to prune")
+    found = tuple(s for s in chosen if pattern.feasible(s) is None)
+    if not found:
+        raise UsageError(f"no site can hold the pattern {pattern}")
+    return found
 
 
-def prunable(sites: Sequence[Site], options: PruneOptions) -> tuple[Site, ...]:
-    """The sites the options mean, in the model's order.
+def left_dense(sites: Sequence[Site], pattern: Pattern) -> tuple[Skipped, ...]:
+    """The sites that cannot have the pattern, with the reason."""
+    reasons = ((s, pattern.feasible(s)) for s in sites)
+    return tuple(Skipped(s.label, s.op, why) for s, why in reasons if why is not None)
 
-    Raises ``UsageError`` when there are none.
+
+def own_zeros(sites: Sequence[Site]) -> dict[str, Mask]:
+    """The masks of the zeros that weights have already, by site name."""
+    return {s.name: s.weight.value != 0 for s in sites}
+
+
+def choose(
+    sites: Sequence[Site],
+    criterion: Criterion,
+    pattern: Pattern,
+    sparsity: float | None,
+    density: str | Density = "mixed",
+    row_scale: str = "auto",
+) -> Mapping[str, Choice]:
+    """A mask for each site by its name, or what finds one, where the criterion is a search.
+
+    ``sparsity`` is the share of all weights to zero, for patterns that leave it open; ``density``
+    shares it out among the sites of a search.
     """
-    wanted = tuple(s for s in sites if s.op in options.ops)
-    chosen = select(wanted, options.include, options.exclude)
-    if options.pattern:
-        chosen = tuple(s for s in chosen if holds_pattern(s, options.pattern))
-        if not chosen:
-            raise UsageError(f"no site can hold the pattern {options.pattern}")
-    return chosen
+    if criterion.score is not None:
+        return masks_by_score(sites, criterion.score, pattern, sparsity, row_scale)
+    counts = dict.fromkeys((s.name for s in sites), 0)
+    if pattern.density is None:
+        weights = {s.name: channels_first(s) for s in sites}
+        counts = allocate(weights, _given(sparsity, pattern), density)
+    return {
+        name: criterion.within(partial(pattern.mask, keep=keep)) for name, keep in counts.items()
+    }
 
 
-def left_dense(sites: Sequence[Site], options: PruneOptions) -> tuple[Skipped, ...]:
-    """The sites that cannot hold the options' pattern, with the reason."""
-    if not options.pattern:
-        return ()
-    group = parse_pattern(options.pattern)[1]
-    reason = f"input channels per group are no multiple of {group}: stays dense"
-    return tuple(
-        Skipped(s.label, s.op, reason) for s in sites if not holds_pattern(s, options.pattern)
+def masks_by_score(
+    sites: Sequence[Site],
+    score: Score,
+    pattern: Pattern,
+    sparsity: float | None,
+    row_scale: str = "auto",
+) -> dict[str, Mask]:
+    """Keep the weights with the highest scores, over all sites together where the pattern allows.
+
+    Ties are broken by the position in the file.  ``row_scale`` "normalize" divides scores by their
+    output channel's norm, "auto" does so where ``rows_are_rescaled``; within a row it is no matter.
+    """
+    if pattern.density is not None:
+        scores = {s.name: np.asarray(score(to_rows(s, s.weight.value))) for s in sites}
+        return {s.name: from_rows(s, pattern.mask(scores[s.name], 0)) for s in sites}
+    normalize = rows_are_rescaled(sites) if row_scale == "auto" else row_scale == "normalize"
+    return global_masks(
+        {s.name: site_scores(s, score, normalize) for s in sites},
+        _given(sparsity, pattern),
+        lambda flat, keep: pattern.mask(flat.reshape(1, 1, -1), keep).reshape(flat.shape),
     )
-
-
-def holds_pattern(site: Site, pattern: str) -> bool:
-    """Whether groups along the site's input channels can have the N:M ``pattern``."""
-    inputs = site.weight.value.size // site.channels // kernel_size(site)
-    return inputs % parse_pattern(pattern)[1] == 0
-
-
-def magnitude_masks(sites: Sequence[Site], options: PruneOptions) -> dict[str, Mask]:
-    """Global magnitude or N:M masks by site name, what is not zero for sites left out."""
-    chosen = prunable(sites, options)
-    masks = {s.name: s.weight.value != 0 for s in sites}
-    if options.pattern:
-        kept, group = parse_pattern(options.pattern)
-        for site in chosen:
-            rows = pattern_mask(np.abs(to_rows(site, site.weight.value)), kept, group)
-            masks[site.name] = from_rows(site, rows)
-        return masks
-    rescaled = rows_are_rescaled(chosen)
-    normalize = rescaled if options.row_scale == "auto" else options.row_scale == "normalize"
-    scores = {s.name: magnitude(s, normalize) for s in chosen}
-    assert options.sparsity is not None, "a pattern or a sparsity is there"
-    return masks | global_masks(scores, options.sparsity)
-
-
-def choose(sites: Sequence[Site], options: RepairOptions) -> dict[str, Choice]:
-    """A mask by site name, or with criterion ``obs`` what a mask may be, for ``selection.select``.
-
-    Sites the options leave out keep all that is not zero already.
-    """
-    if not options.chooses_mask:
-        return {s.name: s.weight.value != 0 for s in sites}
-    if options.criterion == "magnitude":
-        return dict(magnitude_masks(sites, options))
-    chosen = prunable(sites, options)
-    choices: dict[str, Choice] = {s.name: s.weight.value != 0 for s in sites}
-    if options.pattern:
-        kept, group = parse_pattern(options.pattern)
-        return choices | {s.name: partial(pattern_mask, kept=kept, group=group) for s in chosen}
-    weights = {s.name: _channels_first(s) for s in chosen}
-    assert options.sparsity is not None, "a pattern or a sparsity is there"
-    counts = allocate(weights, options.sparsity, options.allocation)
-    return choices | {name: partial(largest_mask, count=n) for name, n in counts.items()}
 
 
 def rows_are_rescaled(sites: Sequence[Site]) -> bool:
@@ -117,30 +120,33 @@ def rows_are_rescaled(sites: Sequence[Site]) -> bool:
     return sum(s.norm is not None for s in sites) * 2 < len(sites)
 
 
-def magnitude(site: Site, normalize: bool) -> Array:
-    """``|w|``, or ``|w| / ||w_row||``, which rescaling an output channel does not change."""
-    rows = np.abs(np.asarray(to_rows(site, site.weight.value), np.float32))
-    flat = rows.reshape(site.channels, -1)
-    return from_rows(
-        site, (flat / row_norms(flat)).astype(np.float32).reshape(rows.shape) if normalize else rows
-    )
+def site_scores(site: Site, score: Score, normalize: bool) -> FloatArray:
+    """Scores in the weight's shape; dividing them by their row's norm undoes a channel's scale."""
+    rows = np.asarray(score(np.asarray(to_rows(site, site.weight.value), np.float32)), np.float32)
+    if normalize:
+        flat = rows.reshape(site.channels, -1)
+        rows = (flat / row_norms(flat)).astype(np.float32).reshape(rows.shape)
+    return from_rows(site, rows)
 
 
-def _channels_first(site: Site) -> AnyArray:
-    """The site's weight as (C, *kernel, Cin / groups), whatever its layout."""
+def _given(sparsity: float | None, pattern: Pattern) -> float:
+    if sparsity is None:
+        raise UsageError(f"pattern {pattern} says nothing of how many weights go: give a sparsity")
+    return sparsity
+
+
+def masked(site: Site, mask: Mask) -> AnyArray:
+    """The site's weight with what the mask, of its shape, drops set to zero."""
     value = site.weight.value
-    kernel = value.shape[2:]
-    return to_rows(site, value).reshape(site.channels, *kernel, -1)
+    return np.where(mask, value, np.zeros((), value.dtype))
 
 
 def mask_patch(sites: Sequence[Site], masks: Mapping[str, Mask]) -> Patch:
-    """The patch that zeroes what the masks drop."""
+    """The patch that zeroes what the masks drop; sites without one stay as they are."""
     values: dict[str, AnyArray] = {}
     for site in sites:
         storage = site.weight.storage
         assert storage is not None
-        masked = np.where(
-            masks[site.name], site.weight.value, np.zeros((), site.weight.value.dtype)
-        )
-        values[storage.name] = storage.pack(masked)
+        if site.name in masks:
+            values[storage.name] = storage.pack(masked(site, masks[site.name]))
     return Patch(values)

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import onnx
-from rich.table import Table
-
-from asr_onnx.graph import model_file as models
 from asr_onnx.graph.records import Site, Skipped
-from asr_onnx.graph.sites import find_sites
+from asr_onnx.graph.sites import Survey
 from asr_onnx.pruning.choose import rows_are_rescaled
 
 
@@ -33,42 +28,6 @@ class Inspection:
         return sum(s.zeros for s in self.sites)
 
 
-def inspect(proto: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Inspection:
-    """Look at a model without running it.  Raises ``ModelError`` when nothing can be pruned."""
-    models.check_in_memory(proto)
-    survey = find_sites(proto, ops)
+def look_at(survey: Survey) -> Inspection:
+    """What the sites of a model say about pruning it."""
     return Inspection(survey.sites, survey.skipped, rows_are_rescaled(survey.sites))
-
-
-def tables(inspection: Inspection) -> list[Table]:
-    """The sites, and what is left alone, for the terminal."""
-    sites = Table(title="Pruned and repaired")
-    sites.add_column("node", overflow="fold")
-    sites.add_column("weight", overflow="fold")
-    for name in ("shape", "groups", "zeros", "mean goes to"):
-        sites.add_column(name, justify="right")
-    for s in inspection.sites:
-        value = s.weight.value
-        sites.add_row(
-            s.node or "–",
-            s.name,
-            "×".join(map(str, value.shape)),
-            str(s.groups),
-            f"{s.zeros / value.size:.1%}",
-            mean_goes_to(s),
-        )
-    if not inspection.skipped:
-        return [sites]
-    skipped = Table(title="Left alone")
-    for name in ("node", "operator", "why"):
-        skipped.add_column(name, overflow="fold")
-    for item in inspection.skipped:
-        skipped.add_row(item.name, item.op, item.reason)
-    return [sites, skipped]
-
-
-def mean_goes_to(site: Site) -> str:
-    """Where a correction of the channel mean is folded, as ``fold`` does it."""
-    if site.norm and site.norm.mean.storage:
-        return "BatchNormalization"
-    return "bias" if site.carrier else "new bias"

@@ -9,8 +9,8 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from asr_onnx.arrays import AnyArray, Mask, Outputs
-from asr_onnx.data.batches import Calibration
+from asr_onnx.arrays import Outputs
+from asr_onnx.data.batches import Batches
 from asr_onnx.errors import ModelError
 from asr_onnx.evaluation import samples as answers
 from asr_onnx.evaluation.outputs import compare_outputs, stacked
@@ -25,7 +25,7 @@ from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.graph.sites import Survey
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
-from asr_onnx.pruning.choose import Choice, choose, left_dense, prunable
+from asr_onnx.pruning.choose import Choice, choose, left_dense, masked, own_zeros, prunable
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
 from asr_onnx.solvers import refit, scale
@@ -44,10 +44,20 @@ class Job:
         survey: Survey,
         options: RepairOptions,
     ) -> None:
-        self.proto, self.options = proto, options
-        self.choices = choose(sites, options)
-        self.chosen = {s.name for s in prunable(sites, options)}
-        self.skipped = survey.skipped + left_dense(survey.sites, options)
+        self.proto, self.options, self.skipped = proto, options, survey.skipped
+        self.choices: dict[str, Choice] = {**own_zeros(sites)}
+        chosen = prunable(sites, options.ops, options.structure, options.include, options.exclude)
+        self.chosen = {s.name for s in chosen}
+        if options.chooses_mask:
+            self.skipped += left_dense(survey.sites, options.structure)
+            self.choices |= choose(
+                chosen,
+                options.choice,
+                options.structure,
+                options.sparsity,
+                options.allocation,
+                options.row_scale,
+            )
         if options.bn_stats != "dense":
             require_norms(proto, options.bn_stats)
         self.patch = Patch()
@@ -73,7 +83,8 @@ class Job:
 
     def check(self, lane: Lane, stage: Stage) -> None:
         """Take the merely pruned stream through a stage that is solved, and report on its sites."""
-        weights = {s.name: _masked(s, self._solved[s.name][0].mask) for s in stage.sites}
+        masks = {s.name: from_rows(s, self._solved[s.name][0].mask) for s in stage.sites}
+        weights = {s.name: masked(s, masks[s.name]) for s in stage.sites}
         pruned = lane.run_pruned(stage, weights)
         for site in stage.sites:
             correction, repaired = self._solved.pop(site.name)
@@ -84,7 +95,7 @@ class Job:
 
     def result(
         self,
-        calibration: Calibration,
+        calibration: Batches,
         device: Device,
         started: float,
         dense: Sequence[Outputs],
@@ -128,13 +139,7 @@ def solve(layer: Layer, choice: Choice, options: RepairOptions) -> Correction:
     return solver(layer, mask, options)
 
 
-def _masked(site: Site, mask: Mask) -> AnyArray:
-    """The site's weight with what the mask (G, R, K) drops set to zero."""
-    value = site.weight.value
-    return np.where(from_rows(site, mask), value, np.zeros((), value.dtype))
-
-
-def run_checked(model: onnx.ModelProto, calibration: Calibration, device: Device) -> list[Outputs]:
+def run_checked(model: onnx.ModelProto, calibration: Batches, device: Device) -> list[Outputs]:
     """A model's outputs of each batch results are checked on."""
     runner = Runner(model, device)
     return [runner.run(calibration.feeds(b)) for b in calibration.checked]

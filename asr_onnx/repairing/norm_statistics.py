@@ -14,7 +14,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from asr_onnx.arrays import AnyArray, FloatArray
-from asr_onnx.data.batches import Batch, Calibration
+from asr_onnx.data.batches import Batch, Batches
 from asr_onnx.errors import ModelError
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file as models
@@ -24,7 +24,7 @@ from asr_onnx.options import RepairOptions
 
 
 def reestimate(
-    proto: onnx.ModelProto, calibration: Calibration, options: RepairOptions, device: Device
+    proto: onnx.ModelProto, calibration: Batches, options: RepairOptions, device: Device
 ) -> onnx.ModelProto:
     """A copy of the model with new running statistics in every BatchNormalization.
 
@@ -75,7 +75,7 @@ def _batch_statistics(results: Mapping[str, AnyArray], norm: str) -> tuple[Float
     return mean, var * n / max(n - 1, 1)
 
 
-def _batches(calibration: Calibration, options: RepairOptions) -> Iterator[Batch]:
+def _batches(calibration: Batches, options: RepairOptions) -> Iterator[Batch]:
     samples = [i for b in calibration.batches if not b.held_out for i in b.samples]
     size = calibration.fixed_batch or min(options.bn_batch_size, len(samples))
     whole = len(samples) // size

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures, worst_agreement
 from asr_onnx.repairing.result import RepairResult, is_worse
-from asr_onnx.reports.comparison_tables import to_dict
-
-_OF_COMPARISON = ("samples", "preprocessing", "labels", "class_output", "topk", "dense")
 
 
 @dataclass(frozen=True)
@@ -70,22 +66,3 @@ def judge(
         return Judgement(gates, failed)
     text = f"repair did worse than plain pruning on held-out images ({how})"
     return Judgement(gates, failed, Failure(name, None, text))
-
-
-def told(
-    judgement: Judgement, accuracy: Comparison | None = None, data: Path | None = None
-) -> dict[str, Any]:
-    """Gates, failures and accuracy as JSON can hold them, for the report."""
-    found: dict[str, Any] = {
-        "gates": asdict(judgement.gates),
-        "failures": [asdict(f) for f in judgement.failures],
-        "accuracy": None,
-    }
-    if accuracy:
-        content = to_dict(accuracy, judgement.gates)
-        found["accuracy"] = {
-            "data": str(data),
-            **{key: content[key] for key in _OF_COMPARISON},
-            "repaired": content["models"][0],
-        }
-    return found

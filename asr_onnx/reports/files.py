@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from asr_onnx.data.batches import Calibration
+from asr_onnx.data.batches import Batches
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.files import write_text
 from asr_onnx.graph import model_file as models
@@ -52,7 +52,7 @@ def check_reports(
 
 
 def write_reports(
-    paths: Sequence[Path], content: Mapping[str, Any], calibration: Calibration | None = None
+    paths: Sequence[Path], content: Mapping[str, Any], calibration: Batches | None = None
 ) -> None:
     """Write what a command's ``to_dict`` gives to each path; sample pictures come from the data.
 
@@ -63,7 +63,7 @@ def write_reports(
         write_text(path, dumps(content) if json_wanted else page(content, calibration))
 
 
-def page(content: Mapping[str, Any], calibration: Calibration | None = None) -> str:
+def page(content: Mapping[str, Any], calibration: Batches | None = None) -> str:
     """The HTML page of a report, whichever command's it is."""
     if "asr_onnx_comparison" in content:
         return comparison_page(content)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asr_onnx import __version__
+from asr_onnx.provenance import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.outputs import OutputMatch
 from asr_onnx.provenance import plain, versions
 from asr_onnx.repairing.result import RepairResult, SiteReport
+from asr_onnx.repairing.verdict import Judgement
+from asr_onnx.reports import comparison_tables
+
+_OF_COMPARISON = ("samples", "preprocessing", "labels", "class_output", "topk", "dense")
 
 
 def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
@@ -31,6 +37,25 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         "skipped": [asdict(s) for s in result.skipped],
         "samples": result.answers.to_dict() if result.answers else None,
     }
+
+
+def judgement_dict(
+    judgement: Judgement, accuracy: Comparison | None = None, data: Path | None = None
+) -> dict[str, Any]:
+    """Gates, failures and accuracy as JSON can hold them, for ``to_dict``."""
+    found: dict[str, Any] = {
+        "gates": asdict(judgement.gates),
+        "failures": [asdict(f) for f in judgement.failures],
+        "accuracy": None,
+    }
+    if accuracy:
+        content = comparison_tables.to_dict(accuracy, judgement.gates)
+        found["accuracy"] = {
+            "data": str(data),
+            **{key: content[key] for key in _OF_COMPARISON},
+            "repaired": content["models"][0],
+        }
+    return found
 
 
 def _values(match: OutputMatch) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from asr_onnx.evaluation.gates import ROUNDING
 from asr_onnx.reports.page import NONE, listed, number, render_page, share, tile
 from asr_onnx.reports.sweep_chart import curve, measured
-from asr_onnx.sweeps.results import point
+from asr_onnx.reports.sweep_tables import point
 
 Content = Mapping[str, Any]
 Cell = Mapping[str, Any]

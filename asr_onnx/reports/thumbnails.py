@@ -11,14 +11,14 @@ import numpy as np
 from PIL import Image
 
 from asr_onnx.arrays import AnyArray
-from asr_onnx.data.batches import Calibration, ImageSamples
+from asr_onnx.data.batches import Batches, ImageSamples
 from asr_onnx.data.pictures import read_image, with_channels
 from asr_onnx.errors import AsrError
 
 SIDE = 112  # pixels of the longer side at most
 
 
-def thumbnails(calibration: Calibration, indices: Iterable[int]) -> dict[int, str]:
+def thumbnails(calibration: Batches, indices: Iterable[int]) -> dict[int, str]:
     """Data URIs by sample index; samples that are no pictures, or gone by now, are left out."""
     found = {}
     for index in indices:
@@ -59,7 +59,7 @@ def from_array(array: AnyArray) -> Image.Image | None:
     return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
-def _picture(calibration: Calibration, index: int) -> Image.Image | None:
+def _picture(calibration: Batches, index: int) -> Image.Image | None:
     """As the model is shown it, but in the file's own colours."""
     samples = calibration.samples
     if isinstance(samples, ImageSamples):

@@ -77,7 +77,7 @@ def scaling(layer: Layer, mask: Mask, moments: PairedMoments, options: RepairOpt
     """
     found = scale(moments, options.method, options.prior)
     shift = moments.dense.mean - found.gamma * moments.pruned.mean
-    if options.method == "none":
+    if not found.centred:
         shift = np.zeros_like(shift)
     change = shift + (found.gamma - 1) * layer.bias
     rows = np.where(mask, layer.rows, 0.0) * found.gamma.reshape(*layer.rows.shape[:2], 1)

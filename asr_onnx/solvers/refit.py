@@ -14,12 +14,12 @@ from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import FloatArray, Mask
 from asr_onnx.maths.least_squares import RIDGE, bias, refit, restore_variance
-from asr_onnx.maths.mask_search import Project, select
 from asr_onnx.maths.moments import Moments, PairedMoments
 from asr_onnx.maths.second_moments import Gram
 from asr_onnx.maths.targets import rectified
 from asr_onnx.options import RepairOptions
 from asr_onnx.parallel import blas_threads
+from asr_onnx.pruning.criteria import Choose
 from asr_onnx.solvers.correction import Correction, Layer, require_finite, scaling
 
 TURNS = 3  # re-fits towards the rectified target
@@ -27,18 +27,16 @@ POWER = 0.5  # of the variance correction
 HEAD_RIDGE = 0.1  # linear heads have few positions for many weights
 
 
-def solve(layer: Layer, choice: Mask | Project, options: RepairOptions) -> Correction:
+def solve(layer: Layer, choice: Mask | Choose, options: RepairOptions) -> Correction:
     """The layer's correction by second moments.
 
-    ``choice`` is its mask (G, R, K), or what a mask may be (then it is selected here).  Without
+    ``choice`` is its mask (G, R, K), or what finds one in the moments.  Without
     ``options.reconstruct`` the selected weights are scaled, not re-fitted.
     """
     with threadpool_limits(blas_threads(layer.rows.shape[2]), user_api="blas"):
         gram = layer.gram()
         require_finite(layer, output=(gram.mean_y, gram.var_y), input=(gram.mean_x, gram.inputs))
-        mask = choice
-        if callable(mask):
-            mask = select(gram, layer.rows, np.abs(layer.gain), mask)
+        mask = choice(gram, layer.rows, np.abs(layer.gain)) if callable(choice) else choice
         moments = _output_moments(gram, np.where(mask, layer.rows, 0.0), layer.bias)
         scaled = replace(scaling(layer, mask, moments, options), shift=None)
         if not options.reconstruct:

@@ -2,29 +2,79 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import asdict, fields
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from asr_onnx.declare import fields_of, fill, option
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.evaluation.preflight import check_preprocessing
-from asr_onnx.options import RepairOptions, recipe
+from asr_onnx.options import RECIPES as KNOWN
+from asr_onnx.options import Execution, PruneOptions, RepairOptions, recipe
+from asr_onnx.parallel import Progress
 from asr_onnx.sweeps.folder import SweepFolder
 from asr_onnx.sweeps.jobs import count_workers, make_jobs, results
 from asr_onnx.sweeps.results import to_dict, write_results
 from asr_onnx.sweeps.source import Opened, Source, digest, open_source
-from asr_onnx.sweeps.work import Progress, Task, prune_options
+from asr_onnx.sweeps.work import Task, prune_options
 
 SPARSITIES = (0.5, 0.7, 0.9)
 RECIPES = ("asr", "best")
-CELLS_PER_WALK = 4
 
-_NO_RESULT = ("memory_limit", "providers")  # options that change no result; the device is told
 _PATHS = ("calib", "data", "labels", "classes")
-_COMMON = ("ops", "include", "exclude", "row_scale", "providers", "memory_limit")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GridOptions:
+    """The cells, ``recipes`` x (``sparsities`` and ``patterns``), and how they are shared out.
+
+    Raises ``UsageError`` for values that cannot be meant.
+    """
+
+    sparsities: tuple[float, ...] = option(
+        (),
+        "Shares of the weights to zero, separated by commas.  "
+        f"[default: {','.join(map(str, SPARSITIES))}, without --patterns]",
+        kind="numbers",
+    )
+    patterns: tuple[str, ...] = option(
+        (), "N:M patterns, separated by commas, e.g. 2:4.", kind="words"
+    )
+    recipes: tuple[str, ...] = option(
+        RECIPES, f"Of {', '.join(KNOWN)}; see repair --help.", kind="words"
+    )
+    cells_per_walk: int = option(
+        4,
+        "Cells of a recipe that are repaired together.  More share more of the work, take more "
+        "memory, and are lost together when the sweep is interrupted.",
+        kind="positive",
+    )
+    jobs: int | None = option(
+        None,
+        "Groups of cells at work at a time, each in a process of its own.  [default: 1]",
+        kind="positive",
+    )
+
+    def __post_init__(self) -> None:
+        fill(self)
+        for name in ("sparsities", "patterns", "recipes"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.recipes:
+            raise UsageError("no recipes to sweep: give some, such as asr,best")
+        if self.cells_per_walk < 1:
+            raise UsageError(f"{self.cells_per_walk} cells per walk are too few")
+
+    def cells(self, common: PruneOptions) -> tuple[RepairOptions, ...]:
+        """The cells, recipe by recipe, each once; ``common`` says which sites are pruned."""
+        shared = {n: getattr(common, n) for n in ("ops", "include", "exclude", "row_scale")}
+        points: list[dict[str, Any]] = [{"sparsity": float(s)} for s in self.sparsities]
+        points += [{"pattern": p} for p in self.patterns]
+        points = points or [{"sparsity": s} for s in SPARSITIES]
+        cells = (recipe(name, **point, **shared) for name in self.recipes for point in points)
+        return tuple(dict.fromkeys(cells))
 
 
 def sweep(
@@ -32,78 +82,48 @@ def sweep(
     calib: str | Path | None,
     output: str | Path,
     *,
-    sparsities: Iterable[float] = (),
-    patterns: Iterable[str] = (),
-    recipes: Iterable[str] = RECIPES,
-    data: str | Path | None = None,
-    jobs: int | None = None,
-    cells_per_walk: int = CELLS_PER_WALK,
     force: bool = False,
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """The accuracy-sparsity curve of the model in a file: ``recipes`` x (``sparsities``, patterns).
+    """The accuracy-sparsity curve of the model in a file: recipes x (sparsities, patterns).
 
-    ``calib`` and the labelled ``data`` are paths.  ``settings`` are the command's other options by
-    name: those of ``Source``, and ops, include, exclude, row_scale, providers and memory_limit
-    (bytes, of all jobs together).  Without sparsities and patterns there are ``SPARSITIES``.
-    The missing cells of a recipe go together, at most ``cells_per_walk`` of them, and such groups
-    in parallel, ``jobs`` at a time, by whatever backend ``joblib.parallel_config`` names.
+    ``settings`` are the command's other options by name: those of ``GridOptions``, ``Source``,
+    ``Execution`` (memory is that of all jobs together) and of ``PruneOptions`` which sites are
+    pruned.  The missing cells of a recipe go together, at most ``cells_per_walk`` of them, and such
+    groups in parallel, ``jobs`` at a time, by whatever backend ``joblib.parallel_config`` names.
     ``output`` is a folder; everything finished is kept there, and taken from there the next time.
     ``progress`` is called with (done, total, what), ``tell`` with a line worth knowing.
 
     Returns what is written to sweep.json, see docs/sweep.md; a cell that failed has an ``error``
     there.  Raises ``AsrError`` for what spoils all of them, ``UsageError`` for options.
     """
-    common = {name: _listed(settings.pop(name, None)) for name in _COMMON}
-    cells = grid(recipes, sparsities, patterns, **common)
-    given = {"calib": calib, "data": data, "providers": common["providers"], **settings}
-    if unknown := given.keys() - {f.name for f in fields(Source)}:
-        raise UsageError(f"a sweep has no option {', '.join(map(repr, sorted(unknown)))}")
-    given = {k: _listed(v) for k, v in given.items() if v is not None}
+    given = {"calib": calib, **settings}
+    given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
     given |= {k: Path(given[k]) for k in _PATHS if k in given}
     given["load_inputs"] = tuple(map(Path, given.get("load_inputs", ())))
-    source = Source(Path(model), **given)
-    return run(source, cells, Path(output), jobs, cells_per_walk, force, progress, tell)
-
-
-def _listed(value: Any) -> Any:
-    """Lists as tuples, which are never changed and can be compared."""
-    return tuple(value) if isinstance(value, list) else value
-
-
-def grid(
-    recipes: Iterable[str], sparsities: Iterable[float], patterns: Iterable[str], **common: Any
-) -> tuple[RepairOptions, ...]:
-    """The cells, recipe by recipe, each once; ``common`` options are given to all.
-
-    Raises ``UsageError`` for values that cannot be meant, and when there are no cells.
-    """
-    sparsities, patterns, recipes = tuple(sparsities), tuple(patterns), tuple(recipes)
-    if not recipes:
-        raise UsageError("no recipes to sweep: give some, such as asr,best")
-    points: list[dict[str, Any]] = [{"sparsity": float(s)} for s in sparsities]
-    points += [{"pattern": p} for p in patterns]
-    points = points or [{"sparsity": s} for s in SPARSITIES]
-    cells = (recipe(name, **point, **common) for name in recipes for point in points)
-    return tuple(dict.fromkeys(cells))
+    kinds = (GridOptions, Execution, PruneOptions, Source)
+    own = {k: {n: given[n] for n in fields_of(k) if n in given} for k in kinds}
+    if unknown := given.keys() - {n for values in own.values() for n in values}:
+        raise UsageError(f"a sweep has no option {', '.join(map(repr, sorted(unknown)))}")
+    source = Source(model=Path(model), execution=Execution(**own[Execution]), **own[Source])
+    grid, common = GridOptions(**own[GridOptions]), PruneOptions(**own[PruneOptions])
+    return run(source, grid, common, Path(output), force, progress, tell)
 
 
 def run(
     source: Source,
-    cells: Sequence[RepairOptions],
+    grid: GridOptions,
+    common: PruneOptions,
     output: Path,
-    jobs: int | None = None,
-    cells_per_walk: int = CELLS_PER_WALK,
     force: bool = False,
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """``sweep`` of a grid of cells."""
-    if cells_per_walk < 1:
-        raise UsageError(f"{cells_per_walk} cells per walk are too few")
-    workers = count_workers(jobs)
+    """``sweep`` of what the records say."""
+    cells = grid.cells(common)
+    workers = count_workers(grid.jobs)
     folder = SweepFolder(output, force)
     opened = open_source(source)
     tasks = plan(opened, cells)
@@ -114,8 +134,8 @@ def run(
             tell(line)
     folder.create()
     failed: dict[str, str] = {}
-    queue = make_jobs(opened, missing, cells_per_walk, workers)
-    with closing(results(queue, opened, jobs, workers, progress)) as ended:
+    queue = make_jobs(opened, missing, grid.cells_per_walk, workers)
+    with closing(results(queue, opened, grid.jobs, workers, progress)) as ended:
         for done in chain.from_iterable(ended):
             if done.record is not None:
                 folder.write(done.task.key, done.record)
@@ -124,16 +144,16 @@ def run(
                 raise AsrError(done.failed)
             else:
                 failed[done.task.key] = done.failed
-    told = to_dict(opened, tasks, found, failed)
-    write_results(folder.path, told)
-    return told
+    content = to_dict(opened, tasks, found, failed)
+    write_results(folder.path, content)
+    return content
 
 
 def _news(opened: Opened, missing: int, cells: int) -> Iterator[str]:
     """What is worth knowing before the work; data are looked at only if there is some."""
     if opened.note:
         yield opened.note
-    data = opened.calibration
+    data = opened.batches
     yield f"calibration: {data.num_solve + data.num_held_out} samples, {opened.preprocessing}"
     yield f"{cells - missing} of {cells} cells were finished before"
     warning = check_preprocessing(opened.proto, data, opened.device) if missing else None
@@ -149,9 +169,9 @@ def plan(opened: Opened, cells: Sequence[RepairOptions]) -> list[Task]:
     pruned: dict[str, Task] = {}
     repaired = []
     for cell in cells:
-        base = asdict(prune_options(cell))
+        base = prune_options(cell).to_dict()
         key = f"pruned-{digest([identity, base])}"
         pruned.setdefault(key, Task(key, "pruned", cell))
-        options = {k: v for k, v in cell.to_dict().items() if k not in _NO_RESULT}
-        repaired.append(Task(f"cell-{digest([identity, options])}", "cell", cell))
+        key = f"cell-{digest([identity, cell.to_dict()])}"
+        repaired.append(Task(key, "cell", cell))
     return [*tasks, *pruned.values(), *repaired]

@@ -12,8 +12,9 @@ from joblib import Parallel, delayed, effective_n_jobs
 
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.execution.tensor_store import default_limit
+from asr_onnx.parallel import Progress
 from asr_onnx.sweeps.source import Opened, digest
-from asr_onnx.sweeps.work import Done, Job, Progress, Task, do, do_anywhere
+from asr_onnx.sweeps.work import Done, Job, Task, do, do_anywhere
 
 
 def count_workers(jobs: int | None) -> int:
@@ -35,20 +36,16 @@ def make_jobs(opened: Opened, tasks: Sequence[Task], most: int, workers: int) ->
     identity = digest(opened.identity)
     source = opened.source
     if workers > 1:
-        source = source.absolute()
-        tasks = [_with_share(t, min(workers, len(tasks))) for t in tasks]
+        limit = source.execution.memory_limit
+        share = (default_limit() if limit is None else limit) // max(min(workers, len(tasks)), 1)
+        execution = replace(source.execution, memory_limit=share)
+        source = replace(source.absolute(), execution=execution)
     jobs = []
     for _, group in groupby(tasks, lambda t: t.options.recipe if t.kind == "cell" else ""):
         members = tuple(group)
         for start in range(0, len(members), size):
             jobs.append(Job(source, identity, members[start : start + size]))
     return jobs
-
-
-def _with_share(task: Task, parts: int) -> Task:
-    limit = task.options.memory_limit
-    share = (default_limit() if limit is None else limit) // parts
-    return replace(task, options=replace(task.options, memory_limit=share))
 
 
 def results(

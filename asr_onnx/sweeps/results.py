@@ -1,20 +1,16 @@
-"""Tell what a sweep found: JSON and CSV for machines, a table for the terminal, the plot."""
+"""What a sweep found, as its folder holds it: JSON and CSV for machines, the plot."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
-from rich.table import Table
-
 from asr_onnx.files import write_text
 from asr_onnx.provenance import dumps, versions
-from asr_onnx.reports.page import share
-from asr_onnx.reports.sweep_chart import draw_file, measured
+from asr_onnx.reports.sweep_chart import draw_file
 from asr_onnx.sweeps.source import Opened
 from asr_onnx.sweeps.work import Record, Task, place, prune_options
 
@@ -92,61 +88,3 @@ def to_csv(content: Content) -> str:
             + [a.get(n) for a in accuracies for n in _ACCURACY]
         )
     return file.getvalue()
-
-
-def table(content: Content) -> Table:
-    """The curve, a row for each cell; recipes apart."""
-    accurate = content["metric"] == "accuracy"
-    held_out = "held-out " if content["data"]["holdout"] else ""
-    where = "labelled samples" if accurate else f"{held_out}calibration samples"
-    found = Table(
-        title=f"{'Top-1 accuracy' if accurate else 'Same arg-max as dense'}, "
-        f"{content['samples']} {where}",
-        caption="pruned only: by magnitude, not repaired",
-    )
-    found.add_column("recipe", overflow="fold")
-    columns = ("asked", "zeros", "top-1" if accurate else "same", "95 %", "pruned only", "seconds")
-    for name in columns:
-        found.add_column(name, justify="right", no_wrap=True)
-    dense = content["dense"]["accuracy"]
-    if dense:
-        found.add_row("dense", "", "", share(dense["share"]), _interval(dense), "", "")
-    before = None
-    for cell in content["cells"]:
-        if cell["recipe"] != before:
-            found.add_section()
-        before = cell["recipe"]
-        if "error" in cell:
-            found.add_row(escape(before), point(cell), "–", "failed")
-            continue
-        found.add_row(
-            escape(before),
-            point(cell),
-            share(cell["zeros"]),
-            share(cell["value"]),
-            _interval(cell),
-            share(cell["pruned"]["value"]),
-            f"{cell['seconds']:.1f}",
-        )
-    return found
-
-
-def remarks(content: Content) -> Iterator[str]:
-    """A line for each cell in which repair did worse than plain pruning with the same mask."""
-    for cell in measured(content):
-        if cell["worse_than_pruning"]:
-            yield (
-                f"{cell['recipe']} at {point(cell)} did worse than plain pruning: "
-                f"{cell['worse_than_pruning']}"
-            )
-
-
-def point(cell: Mapping[str, Any]) -> str:
-    """The sparsity or the pattern that was asked for."""
-    return cell["pattern"] or f"{100 * cell['sparsity']:g} %"
-
-
-def _interval(numbers: Mapping[str, Any]) -> str:
-    if numbers["low"] is None:
-        return "–"
-    return f"{share(numbers['low'])} … {share(numbers['high'])}"

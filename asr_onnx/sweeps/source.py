@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,57 +13,29 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-from asr_onnx import __version__
-from asr_onnx.data.batches import Calibration, Samples
+from asr_onnx.data.batches import Batches, Samples
 from asr_onnx.data.openers import ImageSamples
-from asr_onnx.data.source import for_calibration, open_data
-from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.data.source import CalibrationOptions, LabelOptions, open_data
+from asr_onnx.errors import ModelError
 from asr_onnx.evaluation.gates import worst_agreement
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.evaluation.outputs import compare_outputs
 from asr_onnx.execution.session import Device, Runner, choose_device
 from asr_onnx.graph import model_file as models
-from asr_onnx.provenance import sha256
+from asr_onnx.options import Execution
+from asr_onnx.provenance import __version__, sha256
 
 
-@dataclass(frozen=True)
-class Source:
-    """The model's file and the data, as plain values named like the command line's options.
-
-    ``calib`` or one of the two after it are calibration data, ``data`` is labelled.
-    """
+@dataclass(frozen=True, kw_only=True)
+class Source(CalibrationOptions, LabelOptions):
+    """The model's file, the data and the device, as plain values: another process can open them."""
 
     model: Path
-    calib: Path | None = None
-    data_loader_script: str | None = None
-    load_inputs: tuple[Path, ...] = ()
-    input_shapes: tuple[str, ...] = ()
-    num_samples: int = 512
-    batch_size: int = 32
-    seed: int = 0
-    holdout: float = 0.2
-    preprocess: str | None = None
-    mean: tuple[float, ...] | str | None = None
-    std: tuple[float, ...] | str | None = None
-    scale: float | None = None
-    color: str | None = None
-    layout: str | None = None
-    resize: int | tuple[int, int] | str | None = None
-    crop: int | tuple[int, int] | str | None = None
-    data: Path | None = None
-    labels: Path | None = None
-    classes: Path | None = None
-    providers: str = "auto"
+    execution: Execution = field(default_factory=Execution)
 
     def __post_init__(self) -> None:
-        for name in ("labels", "classes"):
-            if getattr(self, name) and not self.data:
-                raise UsageError(f"--{name} is about labelled data: give --data, too")
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The values by name, as ``open_data`` takes them."""
-        return {f.name: getattr(self, f.name) for f in fields(self)}
+        CalibrationOptions.__post_init__(self)
+        LabelOptions.__post_init__(self)
 
     def absolute(self) -> Source:
         """The same with absolute paths, for a process whose current folder is another."""
@@ -90,7 +62,7 @@ class Opened:
     source: Source
     proto: onnx.ModelProto
     files: Mapping[str, str]
-    calibration: Calibration
+    batches: Batches
     calib: str
     preprocessing: str
     note: str | None
@@ -101,7 +73,7 @@ class Opened:
     @property
     def checked(self) -> int:
         """Number of calibration samples that agreement is told of."""
-        return self.calibration.num_held_out or self.calibration.num_solve
+        return self.batches.num_held_out or self.batches.num_solve
 
 
 def open_source(source: Source) -> Opened:
@@ -112,12 +84,11 @@ def open_source(source: Source) -> Opened:
     """
     proto = models.load(source.model).proto
     files = sha256(models.files(source.model))
-    device = choose_device(source.providers)
-    settings = source.settings
-    labelled = LabelledData.of(proto, source.model, settings, device)
-    opened = open_data(proto, source.model, for_calibration(settings))
+    device = choose_device(source.execution.providers)
+    labelled = LabelledData.of(proto, source.model, source, source, device)
+    opened = open_data(proto, source.model, source.beside(source.data))
     if labelled is None:
-        _check_classes(proto, opened.calibration, device)
+        _check_classes(proto, opened.batches, device)
     identity = {
         "versions": {
             "asr-onnx": __version__,
@@ -126,18 +97,18 @@ def open_source(source: Source) -> Opened:
         },
         "device": str(device),
         "model": sorted(files.values()),
-        "calibration": _calibration_identity(opened.calibration),
+        "calibration": _calibration_identity(opened.batches),
         "data": _labelled_identity(labelled) if labelled else None,
     }
     return Opened(
-        source, proto, files, opened.calibration, opened.path, opened.preprocessing, opened.note,
+        source, proto, files, opened.batches, opened.path, opened.preprocessing, opened.note,
         labelled, device, identity,
     )  # fmt: skip
 
 
-def _check_classes(proto: onnx.ModelProto, calibration: Calibration, device: Device) -> None:
-    batch = calibration.batches[0]
-    outputs = Runner(proto, device).run(calibration.feeds(batch))
+def _check_classes(proto: onnx.ModelProto, batches: Batches, device: Device) -> None:
+    batch = batches.batches[0]
+    outputs = Runner(proto, device).run(batches.feeds(batch))
     if worst_agreement(compare_outputs(outputs, outputs), len(batch.samples))[1] is None:
         raise ModelError(
             "no output of the model has classes along axis 1, so there is neither accuracy nor "
@@ -151,13 +122,13 @@ def digest(facts: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-def _calibration_identity(calibration: Calibration) -> dict[str, Any]:
-    chosen = (i for b in calibration.batches for i in b.samples)
+def _calibration_identity(batches: Batches) -> dict[str, Any]:
+    chosen = (i for b in batches.batches for i in b.samples)
     return {
-        "inputs": [str(i) for i in calibration.inputs],
-        "seed": calibration.seed,
-        "batches": [[len(b.samples), b.held_out] for b in calibration.batches],
-        "samples": _samples_digest(calibration.samples, chosen),
+        "inputs": [str(i) for i in batches.inputs],
+        "seed": batches.seed,
+        "batches": [[len(b.samples), b.held_out] for b in batches.batches],
+        "samples": _samples_digest(batches.samples, chosen),
     }
 
 

@@ -14,14 +14,13 @@ from asr_onnx.evaluation.gates import worst_agreement
 from asr_onnx.evaluation.outputs import compare_outputs, stacked
 from asr_onnx.maths.intervals import Accuracy, wilson
 from asr_onnx.options import PruneOptions, RepairOptions
-from asr_onnx.pipeline import repair_all
+from asr_onnx.parallel import Progress
+from asr_onnx.pipeline import prune, repair_all
 from asr_onnx.provenance import plain
-from asr_onnx.pruning.choose import prune
 from asr_onnx.repairing.job import run_checked
 from asr_onnx.repairing.result import RepairResult, is_worse
 from asr_onnx.sweeps.source import Opened, Source, digest, open_source
 
-Progress = Callable[[int, int, str], None]
 Record = dict[str, Any]
 
 
@@ -79,7 +78,8 @@ def prune_options(options: RepairOptions) -> PruneOptions:
 
 def place(options: RepairOptions) -> Record:
     """What tells a cell of one sweep from the others, as sweep.json has it."""
-    return {n: getattr(options, n) for n in ("recipe", "sparsity", "pattern")}
+    told = options.to_dict()
+    return {n: told[n] for n in ("recipe", "sparsity", "pattern")}
 
 
 def do_anywhere(job: Job) -> list[Done]:
@@ -131,7 +131,13 @@ def _each(
 
 def _repaired(tasks: Sequence[Task], opened: Opened, progress: Progress | None) -> list[Record]:
     options = [t.options for t in tasks]
-    results = repair_all(opened.proto, opened.calibration, options, progress=progress)
+    results = repair_all(
+        opened.proto,
+        opened.batches,
+        options,
+        execution=opened.source.execution,
+        progress=progress,
+    )
     models = {t.label: r.model for t, r in zip(tasks, results, strict=True)}
     top1 = opened.labelled.top1(models, progress) if opened.labelled else {}
     return [
@@ -160,7 +166,7 @@ def _cell(task: Task, result: RepairResult, opened: Opened, top1: Accuracy | Non
         "relative_error": plain(match.relative_error),
         "seconds": round(result.seconds, 3),
         "worse_than_pruning": is_worse(result.pruned_outputs, result.repaired_outputs),
-        "options": {**result.options.to_dict(), "ops": list(result.options.ops)},
+        "options": result.options.to_dict(),
     }
 
 
@@ -173,10 +179,10 @@ def _given(tasks: Sequence[Task], opened: Opened, progress: Progress | None) -> 
         for t in tasks
     }
     top1 = opened.labelled.top1(models, progress) if opened.labelled else {}
-    dense = stacked(run_checked(opened.proto, opened.calibration, opened.device))
+    dense = stacked(run_checked(opened.proto, opened.batches, opened.device))
     records = []
     for name, model in models.items():
-        merely = run_checked(model, opened.calibration, opened.device)
+        merely = run_checked(model, opened.batches, opened.device)
         outputs = compare_outputs(dense, stacked(merely))
         agreement = worst_agreement(outputs, opened.checked)[1]
         found = top1.get(name)

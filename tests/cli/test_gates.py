@@ -196,7 +196,7 @@ def test_what_cannot_be_is_refused_before_any_work(cases, asr, monkeypatch, word
 
 
 def test_preprocessing_is_for_images_wherever_they_are(cases, asr):
-    """Calibration on arrays, accuracy on images, and the other way round."""
+    """Batches on arrays, accuracy on images, and the other way round."""
     (cases / "classes.txt").write_text("class0\nclass1\n2\n3\n4\n")
     images = ("--classes", "classes.txt", "--preprocess", "raw", "--report", "r.json", "--force")
     assert asr(*REPAIR, "--data", "images", *images) == (0, "", "")

@@ -12,10 +12,10 @@ from PIL import Image
 
 from asr_onnx.data.batches import (
     ArraySamples,
-    Calibration,
+    Batches,
     ImageSamples,
     ModelInput,
-    as_calibration,
+    as_batches,
     model_inputs,
     open_samples,
     take,
@@ -112,7 +112,7 @@ def test_take_is_a_seeded_prefix():
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.2, 0.5, 0.99])
 @pytest.mark.parametrize("size", [1, 4, 50])
 def test_batches_partition_the_selection(count, share, size):
-    made = Calibration(samples(count), [X], size, holdout=share, seed=5)
+    made = Batches(samples(count), [X], size, holdout=share, seed=5)
     solve = [i for b in made.batches if not b.held_out for i in b.samples]
     held = [i for b in made.batches if b.held_out for i in b.samples]
     assert tuple(solve + held) == take(samples(count), count, 5)
@@ -125,13 +125,13 @@ def test_batches_partition_the_selection(count, share, size):
 
 
 def test_default_settings():
-    made = Calibration(samples(600), [X])
+    made = Batches(samples(600), [X])
     assert (made.batch_size, made.num_solve, made.num_held_out) == (32, 410, 102)
     assert made.batches[0].samples == take(samples(600), 512, 0)[:32]
 
 
 def test_feeds_are_the_batches_samples_on_every_pass():
-    made = Calibration(samples(11, (X, VEC)), [X, VEC], 4, num_samples=9, seed=2)
+    made = Batches(samples(11, (X, VEC)), [X, VEC], 4, num_samples=9, seed=2)
     for _ in range(2):
         fed = list(made)
         assert len(fed) == len(made.batches)
@@ -146,30 +146,30 @@ def test_feeds_are_the_batches_samples_on_every_pass():
 
 def test_fixed_batch_size_wins_and_drops_what_it_cannot_fill():
     fixed = ModelInput("x", np.dtype("float32"), (4, 3, 4, 4))
-    made = Calibration(samples(23), [fixed], batch_size=7, holdout=0.4)
+    made = Batches(samples(23), [fixed], batch_size=7, holdout=0.4)
     assert made.fixed_batch == made.batch_size == 4
     assert all(len(b.samples) == 4 for b in made.batches)
     assert (made.num_solve, made.num_held_out) == (12, 8)  # of 14 and 9
-    assert Calibration(samples(3), [X]).fixed_batch is None
+    assert Batches(samples(3), [X]).fixed_batch is None
     single = ModelInput("x", np.dtype("float32"), (1, 3, 4, 4))
-    assert len(Calibration(samples(7), [single])) == 7
+    assert len(Batches(samples(7), [single])) == 7
 
 
 def test_too_few_samples_for_the_fixed_batch_says_how_many_suffice():
     fixed = ModelInput("x", np.dtype("float32"), (8, 3, 4, 4))
     with pytest.raises(CalibrationError, match=r"9 calibration samples.*fixed to 8.*takes 10 "):
-        Calibration(samples(9), [fixed], holdout=0.2)
-    assert Calibration(samples(10), [fixed], holdout=0.2).num_solve == 8
+        Batches(samples(9), [fixed], holdout=0.2)
+    assert Batches(samples(10), [fixed], holdout=0.2).num_solve == 8
     other = ModelInput("v", np.dtype("float32"), (2, 2))
     with pytest.raises(ModelError, match=r"8 \('x'\) and 2 \('v'\)"):
-        Calibration(samples(20, (fixed, other)), [fixed, other])
+        Batches(samples(20, (fixed, other)), [fixed, other])
 
 
 def test_impossible_settings():
     with pytest.raises(UsageError, match="batch size 0"):
-        Calibration(samples(4), [X], batch_size=0)
+        Batches(samples(4), [X], batch_size=0)
     with pytest.raises(UsageError, match="held-out share 1 "):
-        Calibration(samples(4), [X], holdout=1)
+        Batches(samples(4), [X], holdout=1)
 
 
 class Custom:
@@ -190,7 +190,7 @@ class Custom:
 
 def test_custom_samples_are_checked():
     good, bad = rows(1)[0], rows(1)[0].copy()
-    assert np.array_equal(next(iter(as_calibration(Custom({"x": good}), [X])))["x"], good[None])
+    assert np.array_equal(next(iter(as_batches(Custom({"x": good}), [X])))["x"], good[None])
     bad[0, 1, 2] = np.inf
     for item, message in [
         ({"x": bad}, "'item 0' has NaN or Inf for input 'x'"),
@@ -199,9 +199,9 @@ def test_custom_samples_are_checked():
         ({"x": good[:2]}, r"'item 0'.*\[2, 4, 4\].*\[3, 4, 4\]"),
     ]:
         with pytest.raises(CalibrationError, match=message):
-            Calibration(Custom(item), [X])
+            Batches(Custom(item), [X])
     with pytest.raises(CalibrationError, match="no samples"):
-        Calibration(Custom(), [X])
+        Batches(Custom(), [X])
 
 
 # --- arrays
@@ -296,7 +296,7 @@ def test_non_finite_values_name_file_and_sample(tmp_path, value):
     with pytest.raises(CalibrationError, match=r"sample 2 of '.*n\.npy' has NaN or Inf"):
         found[2]
     with pytest.raises(CalibrationError, match=r"n\.npy"):
-        list(Calibration(found, [X]))
+        list(Batches(found, [X]))
 
 
 def test_values_too_large_for_half_precision():
@@ -397,10 +397,10 @@ def test_images_of_different_sizes_name_two_and_the_cure(tmp_path):
     picture(tmp_path / "a.png", 1, (4, 4))
     picture(tmp_path / "b.png", 1, (5, 6))
     with pytest.raises(CalibrationError) as caught:
-        list(Calibration(open_samples(tmp_path, [free]), [free]))
+        list(Batches(open_samples(tmp_path, [free]), [free]))
     for part in ("'a.png' [3, 4, 4]", "'b.png' [3, 6, 5]", "--resize", "--crop"):
         assert part in str(caught.value)
-    cured = Calibration(open_samples(tmp_path, [free], Preprocess(crop=4)), [free])
+    cured = Batches(open_samples(tmp_path, [free], Preprocess(crop=4)), [free])
     assert [f["x"].shape for f in cured] == [(1, 3, 4, 4)] * 2
 
 
@@ -428,7 +428,7 @@ def test_images_need_a_single_input(tmp_path):
 # --- the Python API
 
 
-def test_as_calibration_takes_every_form(tmp_path):
+def test_as_batches_takes_every_form(tmp_path):
     data = rows(6)
     np.save(tmp_path / "a.npy", data)
     forms = [
@@ -440,13 +440,13 @@ def test_as_calibration_takes_every_form(tmp_path):
         str(tmp_path / "a.npy"),
         ArraySamples.from_data(data, [X]),
     ]
-    expected = [f["x"] for f in Calibration(samples(6), [X], 4, seed=3, holdout=0.5)]
+    expected = [f["x"] for f in Batches(samples(6), [X], 4, seed=3, holdout=0.5)]
     for form in forms:
-        made = as_calibration(form, [X], batch_size=4, seed=3, holdout=0.5)
+        made = as_batches(form, [X], batch_size=4, seed=3, holdout=0.5)
         for _ in range(2):
             for fed, want in zip(made, expected, strict=True):
                 assert np.array_equal(fed["x"], want)
-    assert as_calibration(made, [X]) is made
+    assert as_batches(made, [X]) is made
 
 
 def test_a_generator_may_reuse_its_array():
@@ -456,24 +456,24 @@ def test_a_generator_may_reuse_its_array():
             buffer[:] = value
             yield {"x": buffer}
 
-    made = as_calibration(stream(), [X], holdout=0, batch_size=1)
+    made = as_batches(stream(), [X], holdout=0, batch_size=1)
     assert sorted(float(f["x"][0, 0, 0, 0]) for f in made) == [0, 1, 2, 3]
 
 
-def test_as_calibration_preprocesses_images(tmp_path):
+def test_as_batches_preprocesses_images(tmp_path):
     picture(tmp_path / "a.png", 200, (9, 9))
-    made = as_calibration(tmp_path, [X], Preprocess(None, None, 1.0))
+    made = as_batches(tmp_path, [X], Preprocess(None, None, 1.0))
     assert np.array_equal(next(iter(made))["x"], np.full((1, 3, 4, 4), 200, np.float32))
 
 
-def test_as_calibration_refuses_other_data():
+def test_as_batches_refuses_other_data():
     with pytest.raises(UsageError, match="type int"):
-        as_calibration(3, [X])
+        as_batches(3, [X])
     with pytest.raises(CalibrationError, match="batch 1 is a list"):
-        as_calibration([{"x": rows(1)}, [1]], [X])
+        as_batches([{"x": rows(1)}, [1]], [X])
     with pytest.raises(CalibrationError, match=r"'batch 1' has shape \[1, 3, 4\]"):
-        as_calibration([{"x": rows(1)}, {"x": rows(1, (3, 4))}], [X])
+        as_batches([{"x": rows(1)}, {"x": rows(1, (3, 4))}], [X])
     with pytest.raises(CalibrationError, match="holds no samples"):
-        as_calibration([], [X])
+        as_batches([], [X])
     with pytest.raises(UsageError, match="leave out the preprocessing"):
-        as_calibration(rows(2), [X], Preprocess(crop=4))
+        as_batches(rows(2), [X], Preprocess(crop=4))

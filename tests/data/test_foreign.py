@@ -1,4 +1,4 @@
-"""Calibration data as other tools have it."""
+"""Batches data as other tools have it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import CalibrationDataReader
 
-from asr_onnx.data.batches import as_calibration
+from asr_onnx.data.batches import as_batches
 from asr_onnx.data.foreign import from_json, from_reader, from_script, from_test_data
 from asr_onnx.errors import CalibrationError
 from asr_onnx.graph.inputs import ModelInput
@@ -216,8 +216,8 @@ def test_a_calibration_reader_is_read_once_and_kept(kind):
 
 @pytest.mark.parametrize("kind", [Reader, DuckReader])
 def test_readers_and_test_data_are_calibration_data(tmp_path, kind):
-    calibration = as_calibration(kind(), (X, Y), holdout=0.5)
+    calibration = as_batches(kind(), (X, Y), holdout=0.5)
     assert (calibration.num_solve, calibration.num_held_out) == (3, 3)
     for n, feeds in enumerate(batches()):
         save_set(tmp_path / f"test_data_set_{n}", feeds)
-    assert content(as_calibration(tmp_path, (X, Y)).samples) == EXPECTED
+    assert content(as_batches(tmp_path, (X, Y)).samples) == EXPECTED

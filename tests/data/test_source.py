@@ -11,11 +11,9 @@ from models import ROOT, bare_net
 from PIL import Image
 
 from asr_onnx.cli.main import cli
-from asr_onnx.data.source import DataSource, open_data
+from asr_onnx.data.source import CalibrationOptions, DataSource, open_data
 from asr_onnx.errors import UsageError
 
-_OPTIONS = "calib data_loader_script preprocess mean std scale color layout resize crop"
-NOTHING = dict.fromkeys(_OPTIONS.split()) | {"load_inputs": (), "input_shapes": ()}
 SIZES = {"batch_size": 4, "num_samples": 8, "seed": 0, "holdout": 0.25}
 
 
@@ -36,7 +34,7 @@ def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 
 def opened(folder: Path, rng: np.random.Generator, **settings: object) -> DataSource:
-    return open_data(bare_net(rng), folder / "net.onnx", NOTHING | SIZES | settings)
+    return open_data(bare_net(rng), folder / "net.onnx", CalibrationOptions(**SIZES | settings))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +61,7 @@ def test_a_file_next_to_the_model_is_taken_for_images_and_told(folder, rng):
     # Arrays are fed as they are, whatever lies next to the model.
     script = opened(folder, rng, data_loader_script=str(folder / "load.py"))
     assert (script.note, script.preprocessing) == (None, "arrays as they are")
-    assert script.calibration.num_solve + script.calibration.num_held_out == 8
+    assert script.batches.num_solve + script.batches.num_held_out == 8
 
 
 def test_preprocessing_of_a_script_is_refused(folder, rng):
@@ -73,7 +71,7 @@ def test_preprocessing_of_a_script_is_refused(folder, rng):
 
 def test_input_shapes_set_the_batch_size(folder, rng):
     found = opened(folder, rng, calib=folder / "images", input_shapes=("x:3x3x8x8",))
-    assert found.calibration.batch_size == 3
+    assert found.batches.batch_size == 3
     with pytest.raises(UsageError, match="only dimensions shown as"):
         opened(folder, rng, calib=folder / "images", input_shapes=("x:3x3x9x9",))
 

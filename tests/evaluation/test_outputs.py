@@ -11,12 +11,12 @@ import pytest
 from models import build, norm_net, normal, run
 from rich.console import Console
 
-from asr_onnx import RepairOptions, compare, repair
+from asr_onnx import CompareOptions, RepairOptions, compare, repair
 from asr_onnx.evaluation.outputs import class_scores, compare_output, compare_outputs, stack
 from asr_onnx.provenance import dumps
 from asr_onnx.reports import repair_tables as report
 
-OPTIONS = RepairOptions(0.6, method="asr", providers="cpu")
+OPTIONS = RepairOptions(0.6, method="asr")
 
 
 def test_an_array_matches_itself(rng):
@@ -141,6 +141,6 @@ def test_classes_in_an_output_of_a_convolution_are_classes_everywhere(rng):
     x = normal(rng, 24, 3, 4, 4)
     result = repair(model, x, OPTIONS)
     labels = run(model, x=x)["y"].reshape(24, 5).argmax(1)
-    found = compare(model, [result.model], x, labels, latency=False)
+    found = compare(model, [result.model], x, labels, CompareOptions(latency=False))
     assert result.answers.output == found.class_output == "y"
     assert found.dense.top1.share == 1

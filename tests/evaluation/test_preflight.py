@@ -1,4 +1,4 @@
-"""Calibration data against BatchNormalization: silent when right, telling what is wrong else."""
+"""Batches data against BatchNormalization: silent when right, telling what is wrong else."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import onnx
 import pytest
 from models import EVALUATION, ROOT, build, copied, norm_net, run, tap
 
-from asr_onnx.data.batches import ArraySamples, Calibration, open_samples
+from asr_onnx.data.batches import ArraySamples, Batches, open_samples
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.data.preprocess_files import load_preprocess
 from asr_onnx.evaluation.preflight import check_preprocessing
@@ -31,7 +31,7 @@ def check(model: onnx.ModelProto | Path, data: object, **settings: object) -> st
         samples = open_samples(data, inputs, how)
     else:
         samples = ArraySamples.from_data(data, inputs)
-    return check_preprocessing(proto, Calibration(samples, inputs, seed=3), Device())
+    return check_preprocessing(proto, Batches(samples, inputs, seed=3), Device())
 
 
 def pixels(rng: np.random.Generator, count: int = 96) -> np.ndarray:

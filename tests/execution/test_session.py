@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 from models import ROOT, bare_net, build, normal
 
-from asr_onnx import repair
+from asr_onnx import Execution, repair
 from asr_onnx.errors import ModelError, ProviderError, UsageError
 from asr_onnx.execution.session import Device, Runner, choose_device
 from asr_onnx.options import RepairOptions
@@ -106,7 +106,10 @@ def test_auto_takes_cuda_where_it_works():
 @needs_cuda
 def test_cuda_and_cpu_give_the_same_repair(rng):
     model, x = bare_net(rng), normal(rng, 32, 3, 8, 8)
-    found = [repair(model, x, RepairOptions(0.5, providers=p)) for p in ("cpu", "cuda")]
+    found = [
+        repair(model, x, RepairOptions(0.5), execution=Execution(providers=p))
+        for p in ("cpu", "cuda")
+    ]
     assert [f.device for f in found] == ["cpu", "cuda:0"]
     for one, other in zip(*(f.sites for f in found), strict=True):
         assert one.zeros == other.zeros

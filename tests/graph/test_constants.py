@@ -233,7 +233,7 @@ def test_long_chains_of_constants_and_of_activations_are_no_harm(rng):
         {"w0": normal(rng, 4, 3, 3, 3)},
     )
     assert site(model).weight.storage.name == "w0"
-    options = recipe("best", sparsity=0.5, providers="cpu")
+    options = recipe("best", sparsity=0.5)
     result = repair(model, normal(rng, 12, 3, 4, 4), options)
     assert np.count_nonzero(stored(result.model)["w0"] == 0) == 54
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from models import bare_net, build, norm_net, norm_weights, normal, site
 
-from asr_onnx.errors import ModelError, UsageError
-from asr_onnx.graph.sites import find_norms, find_sites, select
+from asr_onnx.errors import ModelError
+from asr_onnx.graph.sites import find_norms, find_sites
 
 GOOD = "good = Conv (x, w0)"  # the one site beside which others are left alone
 
@@ -218,25 +218,3 @@ def test_norms_to_re_estimate_need_not_follow_a_conv(rng):
         {"w": kernel(rng)} | norm_weights(rng, 4),
     )
     assert [n.output for n in find_norms(model)] == ["n"]
-
-
-def names(rng, include=None, exclude=None):
-    model = norm_net(rng)
-    model.graph.node[0].name = "stem"
-    return [s.name for s in select(find_sites(model).sites, include, exclude)]
-
-
-def test_include_and_exclude_find_weights_and_nodes(rng):
-    assert names(rng) == ["w1", "w2"]
-    assert names(rng, include="2$") == ["w2"]
-    assert names(rng, include="^stem$") == ["w1"]
-    assert names(rng, exclude="stem") == ["w2"]
-    assert names(rng, include="w", exclude="w2") == ["w1"]
-
-
-def test_a_selection_of_nothing_and_a_bad_pattern_are_refused(rng):
-    with pytest.raises(UsageError, match="leave no convolution"):
-        names(rng, include="nothing")
-    for option in ("include", "exclude"):
-        with pytest.raises(UsageError, match=r"pattern '\(' is not a regular expression"):
-            names(rng, **{option: "("})

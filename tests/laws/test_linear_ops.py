@@ -7,11 +7,10 @@ import pytest
 from models import build, norm_net, normal, run, stored, tap
 
 import asr_onnx
-from asr_onnx import RepairOptions, as_calibration, prune, repair
+from asr_onnx import RepairOptions, as_batches, inspect, prune, repair
 from asr_onnx.data.batches import model_inputs
 from asr_onnx.graph.sites import find_sites
 from asr_onnx.options import OPS
-from asr_onnx.pruning.inspection import inspect
 
 WEIGHTS = {OPS: ("w1", "w2", "w3", "w4"), OPS[2:]: ("w3", "w4"), ("Conv", "Gemm"): ("w1", "w3")}
 
@@ -43,7 +42,7 @@ def net(rng, bias_shape=(6,)):
 
 
 def options(sparsity=0.5, **more):
-    return RepairOptions(**{"sparsity": sparsity, "ops": OPS, "providers": "cpu"} | more)
+    return RepairOptions(**{"sparsity": sparsity, "ops": OPS} | more)
 
 
 HOWS = [
@@ -84,7 +83,7 @@ def test_the_output_is_closer_than_plain_pruning_leaves_it(rng, how):
 def test_every_sites_mean_is_the_dense_one_on_the_images_solved_on(rng, how):
     """Targets behind a Relu excepted: there the mean that counts is another."""
     model, x = net(rng), normal(rng, 64, 3, 8, 8)
-    data = as_calibration(x, model_inputs(model), holdout=0.0)
+    data = as_batches(x, model_inputs(model), holdout=0.0)
     result = repair(model, data, options(0.5, **how))
     names = ["y"] if how.get("reconstruct") else ["c1", "c2", "g", "y"]
     dense, found = (run(tap(m, *names), x=x) for m in (model, result.model))

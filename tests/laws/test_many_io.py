@@ -12,10 +12,10 @@ from models import batches, detector, feeds_for, run, stored, two_inputs
 from onnxruntime.quantization import CalibrationDataReader
 
 import asr_onnx
-from asr_onnx import CalibrationError, Gates, RepairOptions
+from asr_onnx import CalibrationError, CompareOptions, Gates, RepairOptions
 
-OPTIONS = RepairOptions(0.5, method="asr", providers="cpu")
-QUICK = {"latency": False, "providers": "cpu"}
+OPTIONS = RepairOptions(0.5, method="asr")
+QUICK = {"options": CompareOptions(latency=False)}
 SETTINGS = ("--sparsity", "0.5", "--providers", "cpu", "--batch-size", "8", "-q")
 MODELS = {"detector": detector, "two_inputs": two_inputs}
 
@@ -58,7 +58,7 @@ def test_every_output_is_repaired_and_compared(rng, kind):
 def test_a_repair_of_nothing_changes_no_output(rng, kind):
     model = MODELS[kind](rng)
     feeds = feeds_for(model, rng)
-    result = asr_onnx.repair(model, feeds, RepairOptions(0.0, method="asr", providers="cpu"))
+    result = asr_onnx.repair(model, feeds, RepairOptions(0.0, method="asr"))
     dense, repaired = (run(m, **feeds) for m in (model, result.model))
     for name, value in dense.items():
         np.testing.assert_allclose(repaired[name], value, atol=1e-5 * abs(value).max())

@@ -10,8 +10,8 @@ from models import bare_net, build, copied, norm_net, normal, run, stored
 from asr_onnx import ModelError, PruneOptions, RepairOptions, UsageError, prune, recipe, repair
 from asr_onnx.graph.pairing import rename_like
 
-OPTIONS = RepairOptions(0.6, method="asr", providers="cpu")
-GIVEN = RepairOptions(method="asr", providers="cpu")
+OPTIONS = RepairOptions(0.6, method="asr")
+GIVEN = RepairOptions(method="asr")
 
 
 def renamed(model, prefix="dense/"):
@@ -61,7 +61,7 @@ def test_renaming_gives_the_same_function_under_the_other_names(rng):
 def test_the_report_tells_of_a_given_mask(rng):
     model, x = norm_net(rng), normal(rng, 16, 3, 8, 8)
     pruned = prune(model, PruneOptions(0.3))
-    result = repair(pruned, x, recipe("best", providers="cpu"), dense=model)
+    result = repair(pruned, x, recipe("best"), dense=model)
     assert result.sparsity == pytest.approx(0.3, abs=1e-3)
     told = result.options.to_dict()
     assert (told["criterion"], told["sparsity"], told["pattern"]) == ("given", None, None)
@@ -80,7 +80,7 @@ def test_what_chooses_a_mask_does_not_go_with_a_given_one(rng, chosen):
     pruned = prune(model, PruneOptions(0.3))
     (name,) = chosen
     with pytest.raises(UsageError, match=f"leave out {name.replace('_', '-')}$"):
-        repair(pruned, x, RepairOptions(**chosen, providers="cpu"), dense=model)
+        repair(pruned, x, RepairOptions(**chosen), dense=model)
 
 
 def test_a_given_mask_needs_the_dense_model(rng):
@@ -118,7 +118,7 @@ def test_batch_normalisation_kept_or_folded_the_repair_is_the_same(rng, method):
     scale[2] *= -1  # a folded channel may change its sign
     model = copied(model, s1=scale)
     pruned = prune(model, PruneOptions(0.6))
-    options = RepairOptions(method=method, prior="correlation", providers="cpu")
+    options = RepairOptions(method=method, prior="correlation")
     kept = repair(pruned, x, options, dense=model)
     bare = repair(folded(pruned, model), x, options, dense=folded(model, model))
     for one, other in zip(kept.sites, bare.sites, strict=True):

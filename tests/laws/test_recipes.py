@@ -12,7 +12,7 @@ import asr_onnx
 from asr_onnx import RepairOptions, UsageError, prune, repair
 from asr_onnx.options import RECIPES, describe, stronger
 
-FAST = {"providers": "cpu", "sparsity": 0.6}
+FAST = {"sparsity": 0.6}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
@@ -115,7 +115,7 @@ def test_the_command_line_lets_options_win_and_reports_them(folder, asr):
     )
     assert code == 0, err
     found = json.loads((folder / "r.json").read_text(encoding="utf-8"))["options"]
-    wanted = asr_onnx.recipe("best", criterion="magnitude", prior="median", providers="cpu")
+    wanted = asr_onnx.recipe("best", criterion="magnitude", prior="median")
     assert found == json.loads(json.dumps(wanted.to_dict()))
 
 

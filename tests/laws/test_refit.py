@@ -13,8 +13,8 @@ import onnx
 import pytest
 from models import EVALUATION, ROOT, build, copied, norm_weights, normal, run, stored
 
-from asr_onnx import CalibrationError, RepairOptions, load, prune, repair
-from asr_onnx.data.batches import as_calibration, model_inputs, open_samples
+from asr_onnx import CalibrationError, Execution, RepairOptions, load, prune, repair
+from asr_onnx.data.batches import as_batches, model_inputs, open_samples
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.maths import least_squares as reconstruct
 from asr_onnx.maths.second_moments import GramSums
@@ -89,7 +89,7 @@ def images(rng, count):
 
 
 def options(sparsity=0.7, **more):
-    return RepairOptions(**{"sparsity": sparsity, "providers": "cpu"} | more)
+    return RepairOptions(**{"sparsity": sparsity} | more)
 
 
 def output_error(model, other, x):
@@ -231,7 +231,7 @@ def test_where_refitting_does_worse_on_held_out_images_the_site_is_scaled(rng, i
     x = normal(rng, images, 16, 4, 4)
     if fits:  # something to learn: inputs that go together
         x = np.einsum("nchw,cd->ndhw", x, normal(rng, 16, 16))
-    data = as_calibration(x, model_inputs(model), num_samples=images, holdout=0.5)
+    data = as_batches(x, model_inputs(model), num_samples=images, holdout=0.5)
     how = options(0.15, row_scale="keep")
     scaled = repair(model, data, how)
     result = repair(model, data, replace(how, reconstruct=True))
@@ -267,7 +267,8 @@ def test_the_same_data_gives_the_same_bytes_whatever_the_memory(rng):
     model, x = residual_net(rng), images(rng, 60)
     how = options(0.8, criterion="obs", reconstruct=True)
     whole = repair(model, x, how).model.SerializeToString()
-    assert repair(model, x, replace(how, memory_limit=0)).model.SerializeToString() == whole
+    least = repair(model, x, how, execution=Execution(memory_limit=0)).model
+    assert least.SerializeToString() == whole
 
 
 def test_the_batch_size_does_not_matter_beyond_rounding(rng):
@@ -276,7 +277,7 @@ def test_the_batch_size_does_not_matter_beyond_rounding(rng):
     small, large = (
         repair(
             model,
-            as_calibration(x, model_inputs(model), batch_size=n, holdout=0.2),
+            as_batches(x, model_inputs(model), batch_size=n, holdout=0.2),
             options(0.6, reconstruct=True),
         ).model
         for n in (6, 60)
@@ -303,7 +304,7 @@ def test_a_trained_network_at_90_percent_classifies_again(tmp_path):
     model = load(source).proto
     inputs = model_inputs(model)
     test = open_samples(images / "test", inputs, Preprocess())
-    chosen = as_calibration(test, inputs, num_samples=300, holdout=0.0, batch_size=300, seed=1)
+    chosen = as_batches(test, inputs, num_samples=300, holdout=0.0, batch_size=300, seed=1)
     (batch,), (feeds,) = chosen.batches, list(chosen)
     labels = np.array([int(str(test.name(i)).split("/")[-2].split("_")[0]) for i in batch.samples])
 

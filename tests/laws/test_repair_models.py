@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from models import bare_net, build, norm_net, norm_weights, normal, run, stored, tap
 
 from asr_onnx import CalibrationError, ModelError, RepairOptions, repair
-from asr_onnx.data.batches import as_calibration, model_inputs
+from asr_onnx.data.batches import as_batches, model_inputs
 
 
 def options(sparsity=0.5, **more):
-    return RepairOptions(**{"sparsity": sparsity, "method": "asr", "providers": "cpu"} | more)
+    return RepairOptions(**{"sparsity": sparsity, "method": "asr"} | more)
 
 
 def all_of(model, x, **settings):
-    return as_calibration(x, model_inputs(model), holdout=0.0, **settings)
+    return as_batches(x, model_inputs(model), holdout=0.0, **settings)
 
 
 def assert_means_restored(model, repaired, feeds, tensors, rtol=2e-5):
@@ -75,7 +75,7 @@ def test_float16(rng, net, tensors):
 
 def test_a_fixed_batch_size_is_kept_to(rng):
     model, x = bare_net(rng, batch="8"), normal(rng, 37, 3, 8, 8)
-    result = repair(model, as_calibration(x, model_inputs(model), batch_size=3), options())
+    result = repair(model, as_batches(x, model_inputs(model), batch_size=3), options())
     assert (result.solve_images, result.held_out_images) == (24, 0)
     with pytest.raises(CalibrationError, match="batch size is fixed to 8"):
         repair(model, x[:5], options())

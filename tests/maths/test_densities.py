@@ -8,11 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import build, normal
 
-from asr_onnx import RepairOptions
+from asr_onnx.graph.rows import channels_first
 from asr_onnx.graph.sites import find_sites
-from asr_onnx.maths.densities import ALLOCATIONS, allocate
+from asr_onnx.maths.densities import DENSITIES, allocate
 from asr_onnx.options import OPS
-from asr_onnx.pruning.choose import choose
 
 SHAPES = st.lists(
     st.one_of(
@@ -33,7 +32,7 @@ def layers(rng, shapes):
     seed=st.integers(0, 2**32 - 1),
     shapes=SHAPES,
     sparsity=st.floats(0, 1, exclude_max=True),
-    how=st.sampled_from(ALLOCATIONS),
+    how=st.sampled_from(list(DENSITIES)),
 )
 def test_the_total_is_exact_and_no_layer_keeps_more_than_it_has(seed, shapes, sparsity, how):
     weights = layers(np.random.default_rng(seed), shapes)
@@ -44,7 +43,7 @@ def test_the_total_is_exact_and_no_layer_keeps_more_than_it_has(seed, shapes, sp
     assert all(0 <= counts[n] <= w.size for n, w in weights.items())
 
 
-@pytest.mark.parametrize("how", ALLOCATIONS)
+@pytest.mark.parametrize("how", DENSITIES)
 def test_sparsity_0_keeps_everything(rng, how):
     weights = layers(rng, [(8, 3, 3, 3), (16, 8, 1, 1), (10, 16)])
     assert allocate(weights, 0.0, how) == {n: w.size for n, w in weights.items()}
@@ -112,10 +111,8 @@ def test_output_channels_are_found_in_every_layout(rng, how):
             }""",
             weights,
         )
-        options = RepairOptions(0.6, criterion="obs", allocation=how, ops=OPS)
-        return {
-            n: c.keywords["count"] for n, c in choose(find_sites(model, OPS).sites, options).items()
-        }
+        sites = find_sites(model, OPS).sites
+        return allocate({s.name: channels_first(s) for s in sites}, 0.6, how)
 
     scaled = {n: (w * factors.get(n, 1)).astype(np.float32) for n, w in weights.items()}
     found = counts(weights)

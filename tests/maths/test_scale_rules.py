@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 from asr_onnx.errors import UsageError
 from asr_onnx.maths.moments import Moments, PairedMoments
-from asr_onnx.maths.scale_rules import METHODS, PRIORS, parse_prior, scale
+from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, parse_prior, scale
 
 PRIOR_NAMES = ("correlation", "median", "mean", "fixed:0.3")
 variances = hnp.arrays(np.float64, st.integers(1, 12), elements=st.floats(1e-3, 1e3))
@@ -79,7 +79,7 @@ def test_more_than_half_dead_leaves_the_layer_alone_under_the_median():
 
 def test_a_fully_dead_layer_is_left_alone_by_every_rule():
     m = moments([1.0, 2.0], [0.0, 0.0], 0.0)
-    for method in METHODS:
+    for method in SCALE_RULES:
         for prior in PRIOR_NAMES:
             assert (scale(m, method, prior).gamma == 1).all(), (method, prior)
 
@@ -93,7 +93,7 @@ def test_a_dead_channel_gets_1_and_disturbs_no_other(rng, method, prior):
     assert (np.delete(gamma, 2) > 1).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", SCALE_RULES)
 @pytest.mark.parametrize("prior", PRIOR_NAMES)
 @given(v=variances)
 def test_equal_networks_need_no_scale(v, method, prior):
@@ -118,17 +118,17 @@ def test_units_of_the_data_do_not_matter(rng, prior):
     m = random_moments(rng)
     for unit in (1e-8, 1e8):
         other = moments(m.dense.var * unit, m.pruned.var * unit, m.correlation)
-        for method in METHODS:
+        for method in SCALE_RULES:
             np.testing.assert_allclose(
                 scale(other, method, prior).gamma, scale(m, method, prior).gamma, rtol=1e-9
             )
 
 
 def test_priors_that_can_be_parsed():
-    assert [parse_prior(p)[0] for p in PRIORS[:3]] == ["correlation", "median", "mean"]
-    assert parse_prior("median") == ("median", None)
-    assert parse_prior("fixed:0.1") == ("fixed", 0.1)
-    assert parse_prior("fixed:1e-3") == ("fixed", 1e-3)
+    assert [parse_prior(name) for name in PRIORS] == list(PRIORS.values())
+    m = moments(np.ones(3), np.full(3, 0.1), 1.0)
+    for text, wanted in (("fixed:0.1", 0.5), ("fixed:1e-3", 0.1 / 0.101)):
+        np.testing.assert_allclose(parse_prior(text)(m), wanted)
 
 
 BAD_VALUES = ["", ":", ":x", ":0", ":-1", ":nan", ":inf", ":1:2"]

@@ -51,7 +51,7 @@ def groups(weight, size):
 
 
 def options(pattern, **more):
-    return RepairOptions(**{"pattern": pattern, "providers": "cpu"} | more)
+    return RepairOptions(**{"pattern": pattern} | more)
 
 
 @pytest.mark.parametrize("kept, size", PATTERNS)

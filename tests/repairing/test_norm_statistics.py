@@ -8,7 +8,7 @@ import pytest
 from models import bare_net, build, norm_net, norm_weights, normal, run, stored
 from onnx import numpy_helper
 
-from asr_onnx import ModelError, RepairOptions, as_calibration, prune, repair
+from asr_onnx import ModelError, RepairOptions, as_batches, prune, repair
 from asr_onnx.data.batches import model_inputs
 from asr_onnx.graph.sites import find_norms
 from asr_onnx.repairing.norm_statistics import with_batch_statistics
@@ -17,7 +17,7 @@ COUNT, SIZE = 26, 8  # three whole batches and a rest
 
 
 def options(bn_stats, **more):
-    given = {"sparsity": 0.5, "method": "asr", "bn_batch_size": SIZE, "providers": "cpu"}
+    given = {"sparsity": 0.5, "method": "asr", "bn_batch_size": SIZE}
     return RepairOptions(bn_stats=bn_stats, **given | more)
 
 
@@ -50,7 +50,7 @@ def chunks(x, count):
 
 def solved_in_order(model, x):
     """The images in the order they are read, all of them solved on."""
-    data = as_calibration(x, model_inputs(model), holdout=0.0)
+    data = as_batches(x, model_inputs(model), holdout=0.0)
     return data, x[[i for b in data.batches for i in b.samples]]
 
 

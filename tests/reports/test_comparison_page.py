@@ -12,7 +12,7 @@ from browser import HOSTILE, WIDTHS, check_sound, pictures, rows, visible
 from models import copied, norm_net, normal, run, stored
 
 import asr_onnx
-from asr_onnx import Gates, PruneOptions
+from asr_onnx import CompareOptions, Gates, PruneOptions
 from asr_onnx.provenance import dumps
 from asr_onnx.reports import comparison_page
 from asr_onnx.reports import comparison_tables as comparison_report
@@ -35,7 +35,7 @@ def told():
     labels = run(net, x=x)["y"].argmax(1)
     labels[:7] = (labels[:7] + 1) % 5
     models = {f"{s:.0%}.onnx": asr_onnx.prune(net, PruneOptions(s)) for s in (0.3, 0.95)}
-    found = asr_onnx.compare(net, models, x, labels, topk=2, providers="cpu")
+    found = asr_onnx.compare(net, models, x, labels, CompareOptions(topk=2))
     content = comparison_report.to_dict(
         found, Gates(), files={"m.onnx": "f" * 64}, data={"path": "x.npy", "seed": 0}
     )

@@ -14,7 +14,7 @@ import pytest
 from models import ROOT, copied, external_copy, files, norm_net, normal, stored
 from PIL import Image
 
-from asr_onnx.data.batches import ArraySamples, Calibration
+from asr_onnx.data.batches import ArraySamples, Batches
 from asr_onnx.evaluation.samples import SHOWN, collect
 from asr_onnx.graph.inputs import ModelInput
 from asr_onnx.reports.thumbnails import SIDE, data_uri, from_array, thumbnails
@@ -77,7 +77,7 @@ def test_starting_the_command_line_loads_neither_charts_nor_templates():
 def calibration(rng, samples=40, holdout=0.5, shape=(3, 4, 4)):
     x = normal(rng, samples, *shape)
     inputs = [ModelInput("x", np.dtype(np.float32), (None, *shape))]
-    return Calibration(ArraySamples.from_data(x, inputs), inputs, holdout=holdout)
+    return Batches(ArraySamples.from_data(x, inputs), inputs, holdout=holdout)
 
 
 @pytest.mark.parametrize("holdout", [0.0, 0.5])

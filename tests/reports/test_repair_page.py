@@ -21,7 +21,7 @@ from asr_onnx.reports import repair_page
 from asr_onnx.reports import repair_tables as report
 from asr_onnx.reports.repair_charts import charts
 
-OPTIONS = RepairOptions(0.6, method="asr", providers="cpu")
+OPTIONS = RepairOptions(0.6, method="asr")
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 from layers import array_layer
 
 from asr_onnx import CalibrationError, RepairOptions
+from asr_onnx.maths.mask_search import select
 from asr_onnx.maths.masks import largest_mask
 from asr_onnx.maths.targets import rectified
 from asr_onnx.solvers import refit, scale
@@ -66,7 +67,7 @@ def test_scaling_by_second_moments_is_scaling_by_those_of_the_output(rng):
 
 def test_what_a_mask_may_be_is_chosen_here(rng):
     layer = array_layer(rng)
-    found = refit.solve(layer, partial(largest_mask, count=20), FIT)
+    found = refit.solve(layer, partial(select, project=partial(largest_mask, count=20)), FIT)
     assert np.count_nonzero(found.mask) == np.count_nonzero(found.rows) == 20
     by_size = refit.solve(layer, largest_mask(abs(layer.rows), 20), FIT)
     assert error(layer, found) < error(layer, by_size)

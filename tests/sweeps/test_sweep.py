@@ -17,17 +17,17 @@ from models import build, copied, norm_net, normal, run, stored
 from PIL import Image
 
 import asr_onnx
-from asr_onnx import AsrError, ModelError, PruneOptions, UsageError
+from asr_onnx import AsrError, CompareOptions, Execution, ModelError, PruneOptions, UsageError
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.reports.sweep_chart import curve, draw_file
 from asr_onnx.sweeps import work as sweep_work
-from asr_onnx.sweeps.grid import grid, plan
+from asr_onnx.sweeps.grid import GridOptions, plan
 from asr_onnx.sweeps.jobs import make_jobs
 from asr_onnx.sweeps.source import Source, digest, open_source
 from asr_onnx.sweeps.work import Job, Task, do_anywhere
 
-SETTINGS = {"holdout": 0.5, "batch_size": 10, "providers": "cpu"}
+SETTINGS = {"holdout": 0.5, "batch_size": 10}
 LABELLED = {"data": "t.npy", "labels": "l.npy"}
 
 
@@ -62,7 +62,6 @@ def numbers(content):
     cells = json.loads(json.dumps(content["cells"]))
     for cell in cells:
         cell.pop("seconds")
-        cell["options"].pop("memory_limit")
     return content["dense"], cells
 
 
@@ -78,7 +77,7 @@ def share(found):
 def test_a_cell_is_what_repair_and_compare_say(cases):
     content, _ = sweep(recipes=["asr", "best"], sparsities=[0.7], patterns=["2:4"], **LABELLED)
     assert (content["metric"], content["samples"]) == ("accuracy", 60)
-    calibration = asr_onnx.as_calibration(
+    calibration = asr_onnx.as_batches(
         np.load("c.npy"), model_inputs(cases), holdout=0.5, batch_size=10
     )
     places = [(c["recipe"], c["sparsity"], c["pattern"]) for c in content["cells"]]
@@ -86,12 +85,12 @@ def test_a_cell_is_what_repair_and_compare_say(cases):
     assert places == [(recipe, *point) for recipe in ("asr", "best") for point in points]
     for cell in content["cells"]:
         point = {k: cell[k] for k in ("sparsity", "pattern")}
-        options = asr_onnx.recipe(cell["recipe"], **point, providers="cpu")
+        options = asr_onnx.recipe(cell["recipe"], **point)
         result = asr_onnx.repair(cases, calibration, options)
         pruned = asr_onnx.prune(cases, sweep_work.prune_options(options))  # by magnitude, always
         models = {"repaired": result.model, "pruned": pruned}
         x, labels = np.load("t.npy"), np.load("l.npy")
-        compared = asr_onnx.compare(cases, models, x, labels, latency=False, providers="cpu")
+        compared = asr_onnx.compare(cases, models, x, labels, CompareOptions(latency=False))
         match = result.repaired_outputs["y"]
         assert cell["accuracy"] == share(compared.models[0].top1)
         assert cell["pruned"]["accuracy"] == share(compared.models[1].top1)
@@ -276,7 +275,6 @@ def test_jobs_in_processes_of_their_own_find_the_same(cases):
     alone, _ = sweep(recipes=["asr", "best"], **LABELLED)
     shared, reused = sweep("o2", recipes=["asr", "best"], jobs=2, memory_limit=1 << 30, **LABELLED)
     assert reused == 0 and numbers(shared) == numbers(alone)
-    assert {c["options"]["memory_limit"] for c in shared["cells"]} == {1 << 29}
 
 
 class Tardy(ThreadingBackend):
@@ -317,8 +315,8 @@ def test_a_worker_that_dies_is_told_of_and_what_is_finished_is_kept(cases):
 
 
 def test_processes_that_see_other_files_are_refused(cases):
-    opened = open_source(Source(Path("m.onnx"), Path("c.npy"), **SETTINGS))
-    task = Task("t", "cell", asr_onnx.recipe("asr", sparsity=0.5, providers="cpu"))
+    opened = open_source(Source(model=Path("m.onnx"), calib=Path("c.npy"), **SETTINGS))
+    task = Task("t", "cell", asr_onnx.recipe("asr", sparsity=0.5))
     job = Job(opened.source, digest(opened.identity), (task,))
     assert do_anywhere(job)[0].record["recipe"] == "asr"
     other_samples()
@@ -328,9 +326,9 @@ def test_processes_that_see_other_files_are_refused(cases):
 
 
 def test_jobs_hold_one_recipe_and_keep_all_workers_busy(cases):
-    opened = open_source(Source(Path("m.onnx"), Path("c.npy"), data=Path("t.npy"),
+    opened = open_source(Source(model=Path("m.onnx"), calib=Path("c.npy"), data=Path("t.npy"),
                                 labels=Path("l.npy"), **SETTINGS))  # fmt: skip
-    tasks = plan(opened, grid(["asr", "best"], [0.5, 0.6, 0.7, 0.8, 0.9], ["2:4"]))
+    tasks = plan(opened, cells(["asr", "best"], [0.5, 0.6, 0.7, 0.8, 0.9], ["2:4"]))
 
     def sizes(most, workers):
         jobs = make_jobs(opened, tasks, most, workers)
@@ -343,16 +341,24 @@ def test_jobs_hold_one_recipe_and_keep_all_workers_busy(cases):
     assert sizes(100, 10) == [2, 2, 2, 1, 2, 2, 2, 2, 2, 2]
     assert sizes(100, 1000) == [1] * 19
     assert all(j.source.model.is_absolute() for j in make_jobs(opened, tasks, 4, 2))
+    limited = replace(opened.source, execution=Execution(memory_limit=1 << 30))
+    shares = make_jobs(replace(opened, source=limited), tasks, 4, 2)
+    assert {j.source.execution.memory_limit for j in shares} == {1 << 29}
+
+
+def cells(recipes, sparsities, patterns, **common):
+    grid = GridOptions(recipes=recipes, sparsities=sparsities, patterns=patterns)
+    return grid.cells(PruneOptions(**common))
 
 
 def test_a_grid_has_each_cell_once():
-    cells = grid(["best", "asr", "best"], [0.5, 0.50, 0], ["2:4", "2:4"], ops=("Conv", "Gemm"))
-    assert [(c.recipe, c.pattern or c.sparsity) for c in cells] == [
-        (recipe, point) for recipe in ("best", "asr") for point in (0.5, 0.0, "2:4")
-    ]
-    assert {c.ops for c in cells} == {("Conv", "Gemm")}
-    assert [c.sparsity for c in grid(["asr"], [], [])] == [0.5, 0.7, 0.9]
-    assert [c.pattern for c in grid(["asr"], [], ["2:4"])] == ["2:4"]
+    ops = ("Conv", "Gemm")
+    found = cells(["best", "asr", "best"], [0.5, 0.50, 0], ["2:4", "2:4"], ops=ops)
+    points = [(c.recipe, str(c.pattern) if c.pattern else c.sparsity) for c in found]
+    assert points == [(recipe, point) for recipe in ("best", "asr") for point in (0.5, 0.0, "2:4")]
+    assert {c.ops for c in found} == {ops}
+    assert [c.sparsity for c in cells(["asr"], [], [])] == [0.5, 0.7, 0.9]
+    assert [str(c.pattern) for c in cells(["asr"], [], ["2:4"])] == ["2:4"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,31 @@
+"""``asr-onnx inspect``: what would be pruned, and what not and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from asr_onnx.cli.options import MODEL, command, group, of, record
+from asr_onnx.graph import model_file
+from asr_onnx.options import PruneOptions
+from asr_onnx.pipeline import inspect as inspect_model
+from asr_onnx.reports.inspection_tables import tables
+
+
+@command()
+@MODEL
+@group("What to look at", of(PruneOptions, "ops", ops="Operators to look at."))
+def inspect(model: Path, **settings: Any) -> None:
+    """List what would be pruned and repaired in MODEL, and what not and why."""
+    options = record(PruneOptions, settings)
+    found = inspect_model(model_file.load(model).proto, options.ops)
+    console = Console()
+    for table in tables(found):
+        console.print(table)
+    console.print(
+        f"{len(found.sites)} sites, {found.weights:,} weights, {found.zeros:,} of them zero; "
+        f"BatchNormalization {'folded or absent' if found.folded else 'kept'}",
+        highlight=False,
+    )
