@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -66,42 +68,44 @@ class ImageSamples:
         return self.paths[index].relative_to(self.root) if self.root else self.paths[index]
 
 
-def open_samples(
-    path: str | Path, inputs: Sequence[ModelInput], preprocess: Preprocess | None = None
-) -> ImageSamples | ArraySamples:
-    """A folder of images, a .npy, a .npz, or a folder of these, ordered by relative path.
+class Place:
+    """A path given as data, and the files that a folder holds, ordered by relative path."""
 
-    A folder of ONNX test data (``test_data_set_0/input_0.pb``) will do, too.  Folders may be
-    nested; hidden files are ignored.  Raises ``CalibrationError`` naming what is missing, empty,
-    mixed or does not fit the model, ``UsageError`` for preprocessing of arrays.
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @cached_property
+    def files(self) -> list[Path]:
+        """All files under a folder that are not hidden; of a file, itself."""
+        if not self.path.is_dir():
+            return [self.path]
+        return sorted(_files(self.path), key=lambda p: p.relative_to(self.path).as_posix())
+
+    def of(self, suffixes: Sequence[str]) -> list[Path]:
+        """Those with one of the suffixes."""
+        return [p for p in self.files if p.suffix.lower() in suffixes]
+
+
+@dataclass(frozen=True)
+class Opener:
+    """One kind of data: whether a place holds it, and how it is opened.
+
+    ``preprocesses`` is false for what is fed as it is.
     """
-    path = Path(path)
-    if not path.exists():
-        raise CalibrationError(f"calibration data '{path}' does not exist")
-    if not path.is_dir():
-        if path.suffix.lower() not in ARRAYS:
-            raise CalibrationError(
-                f"calibration data '{path}' is neither a folder of images nor a .npy or .npz file"
-            )
-        check_no_preprocess(f"arrays ('{path}')", preprocess)
-        return ArraySamples.from_files([path], inputs)
-    if data_sets(path):
-        check_no_preprocess(f"arrays ('{path}')", preprocess)
-        return from_test_data(path, inputs)
-    found = sorted(_files(path), key=lambda p: p.relative_to(path).as_posix())
-    images = [p for p in found if p.suffix.lower() in IMAGES]
-    arrays = [p for p in found if p.suffix.lower() in ARRAYS]
-    if images and arrays:
+
+    matches: Callable[[Place], bool]
+    open: Callable[[Place, Sequence[ModelInput], Preprocess], Samples]
+    preprocesses: bool = False
+
+
+def _open_images(
+    place: Place, inputs: Sequence[ModelInput], preprocess: Preprocess
+) -> ImageSamples:
+    images, arrays, path = place.of(IMAGES), place.of(ARRAYS), place.path
+    if arrays:
         raise CalibrationError(
             f"calibration folder '{path}' mixes images ('{images[0].relative_to(path)}') and "
             f"arrays ('{arrays[0].relative_to(path)}'): give a folder with one kind"
-        )
-    if arrays:
-        check_no_preprocess(f"arrays ('{path}')", preprocess)
-        return ArraySamples.from_files(arrays, inputs, path)
-    if not images:
-        raise CalibrationError(
-            f"calibration folder '{path}' has no samples: put {', '.join((*IMAGES, *ARRAYS))} in it"
         )
     if len(inputs) != 1:
         names = ", ".join(f"'{i.name}'" for i in inputs)
@@ -109,7 +113,53 @@ def open_samples(
             f"calibration folder '{path}' has images, but the model has {len(inputs)} inputs "
             f"({names}): give a .npz with an array for each"
         )
-    return ImageSamples(images, (preprocess or Preprocess()).resolve(inputs[0]), path)
+    return ImageSamples(images, preprocess.resolve(inputs[0]), path)
+
+
+# The first that matches opens a path; put a kind of data of your own in front.
+OPENERS: list[Opener] = [
+    Opener(  # ONNX test data: test_data_set_0/input_0.pb
+        lambda place: place.path.is_dir() and bool(data_sets(place.path)),
+        lambda place, inputs, _: from_test_data(place.path, inputs),
+    ),
+    Opener(
+        lambda place: place.path.is_dir() and bool(place.of(IMAGES)),
+        _open_images,
+        preprocesses=True,
+    ),
+    Opener(
+        lambda place: bool(place.of(ARRAYS)),
+        lambda place, inputs, _: ArraySamples.from_files(
+            place.of(ARRAYS), inputs, place.path if place.path.is_dir() else None
+        ),
+    ),
+]
+
+
+def open_samples(
+    path: str | Path, inputs: Sequence[ModelInput], preprocess: Preprocess | None = None
+) -> Samples:
+    """A folder of images, a .npy, a .npz, or a folder of these, ordered by relative path.
+
+    A folder of ONNX test data (``test_data_set_0/input_0.pb``) will do, too, and whatever is in
+    ``OPENERS``.  Folders may be nested; hidden files are ignored.  Raises ``CalibrationError``
+    naming what is missing, empty, mixed or does not fit the model, ``UsageError`` for preprocessing
+    of arrays.
+    """
+    place = Place(Path(path))
+    if not place.path.exists():
+        raise CalibrationError(f"calibration data '{path}' does not exist")
+    for opener in OPENERS:
+        if opener.matches(place):
+            if not opener.preprocesses:
+                check_no_preprocess(f"arrays ('{path}')", preprocess)
+            return opener.open(place, inputs, preprocess or Preprocess())
+    if place.path.is_dir():
+        suffixes = ", ".join((*IMAGES, *ARRAYS))
+        raise CalibrationError(f"calibration folder '{path}' has no samples: put {suffixes} in it")
+    raise CalibrationError(
+        f"calibration data '{path}' is neither a folder of images nor a .npy or .npz file"
+    )
 
 
 def take(samples: Samples, count: int, seed: int) -> tuple[int, ...]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,70 @@ from asr_onnx.reports.sweep_page import sweep_page
 from asr_onnx.reports.thumbnails import thumbnails
 
 SUFFIXES = (".json", ".html")
-VERSIONS = {"asr_onnx_report": 2, "asr_onnx_comparison": 2, "asr_onnx_sweep": 1}
-_NEEDED = {  # by the key that holds the version of the format
-    "asr_onnx_report": {
-        "versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites",
-    },
-    "asr_onnx_comparison": {
-        "versions", "device", "preprocessing", "samples", "labels", "class_output", "topk",
-        "dense", "models", "gates", "failures",
-    },
-    "asr_onnx_sweep": {
-        "versions", "model", "data", "preprocessing", "device", "metric", "samples", "labels",
-        "dense", "cells",
-    },
-}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of report: its format's version, what its page needs, and how that is made."""
+
+    version: int
+    required: frozenset[str]
+    render: Callable[[Mapping[str, Any], Batches | None], str]
+
+
+def _repair_page(content: Mapping[str, Any], batches: Batches | None) -> str:
+    known = content.get("samples") or {}
+    wanted = [s["index"] for key in ("shown", "differing") for s in known.get(key, ())]
+    return repair_page.render(content, thumbnails(batches, wanted) if batches else {})
+
+
+# By the key that holds the version of the format.
+KINDS: dict[str, Kind] = {
+    "asr_onnx_report": Kind(
+        2,
+        frozenset(
+            ["versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites"]
+        ),
+        _repair_page,
+    ),
+    "asr_onnx_comparison": Kind(
+        2,
+        frozenset(
+            [
+                "versions",
+                "device",
+                "preprocessing",
+                "samples",
+                "labels",
+                "class_output",
+                "topk",
+                "dense",
+                "models",
+                "gates",
+                "failures",
+            ]
+        ),
+        lambda content, _: comparison_page(content),
+    ),
+    "asr_onnx_sweep": Kind(
+        1,
+        frozenset(
+            [
+                "versions",
+                "model",
+                "data",
+                "preprocessing",
+                "device",
+                "metric",
+                "samples",
+                "labels",
+                "dense",
+                "cells",
+            ]
+        ),
+        lambda content, _: sweep_page(content),
+    ),
+}
 
 
 def check_reports(
@@ -52,7 +103,7 @@ def check_reports(
 
 
 def write_reports(
-    paths: Sequence[Path], content: Mapping[str, Any], calibration: Batches | None = None
+    paths: Sequence[Path], content: Mapping[str, Any], batches: Batches | None = None
 ) -> None:
     """Write what a command's ``to_dict`` gives to each path; sample pictures come from the data.
 
@@ -60,18 +111,13 @@ def write_reports(
     """
     for path in paths:
         json_wanted = path.suffix.lower() == ".json"
-        write_text(path, dumps(content) if json_wanted else page(content, calibration))
+        write_text(path, dumps(content) if json_wanted else page(content, batches))
 
 
-def page(content: Mapping[str, Any], calibration: Batches | None = None) -> str:
+def page(content: Mapping[str, Any], batches: Batches | None = None) -> str:
     """The HTML page of a report, whichever command's it is."""
-    if "asr_onnx_comparison" in content:
-        return comparison_page(content)
-    if "asr_onnx_sweep" in content:
-        return sweep_page(content)
-    known = content.get("samples") or {}
-    wanted = [s["index"] for key in ("shown", "differing") for s in known.get(key, ())]
-    return repair_page.render(content, thumbnails(calibration, wanted) if calibration else {})
+    (kind,) = (k for marker, k in KINDS.items() if marker in content)
+    return kind.render(content, batches)
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -83,12 +129,11 @@ def read_report(path: Path) -> dict[str, Any]:
         raise AsrError(f"report '{path}' cannot be read: {error.strerror}") from None
     except ValueError:
         pass
-    if isinstance(content, dict):
-        for kind, needed in _NEEDED.items():
-            if kind in content and content[kind] != VERSIONS[kind]:
-                raise AsrError(
-                    f"'{path}' is a report of another version of asr-onnx: write it again"
-                )
-            if kind in content and content.keys() >= needed:
-                return content
+    for marker, kind in KINDS.items():
+        if not isinstance(content, dict) or marker not in content:
+            continue
+        if content[marker] != kind.version:
+            raise AsrError(f"'{path}' is a report of another version of asr-onnx: write it again")
+        if content.keys() >= kind.required:
+            return content
     raise AsrError(f"'{path}' is no JSON report of asr-onnx repair, compare or sweep")
