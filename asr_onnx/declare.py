@@ -49,7 +49,7 @@ def fill(record: Any, values: Mapping[str, Any] | None = None) -> None:
 def one_of(what: str, value: object, allowed: Collection[str]) -> None:
     """Raise ``UsageError`` when ``value`` is a name that is not among ``allowed``."""
     if not callable(value) and value not in allowed:
-        raise UsageError(f"{what} '{value}' is none of {', '.join(allowed)}")
+        raise UsageError(f"{what} '{value}' is not one of {', '.join(allowed)}")
 
 
 def flag(name: str) -> str:

@@ -8,7 +8,7 @@ class AsrError(Exception):
 
 
 class UsageError(AsrError):
-    """An option or argument that cannot be meant."""
+    """An invalid option or argument."""
 
     exit_code = 2
 

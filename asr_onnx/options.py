@@ -11,6 +11,7 @@ from typing import Any
 
 from asr_onnx.declare import fill, flag, one_of, option
 from asr_onnx.errors import UsageError
+from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.maths.densities import DENSITIES, Density
 from asr_onnx.maths.masks import check_sparsity
 from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_prior
@@ -19,7 +20,7 @@ from asr_onnx.pruning.criteria import CRITERIA, Criterion, Score, criterion_of
 from asr_onnx.pruning.patterns import PATTERNS, Pattern, Unstructured, parse
 
 BN_STATS = ("dense", "cumulative", "ema")
-OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+OPS = tuple(OPERATORS)
 GIVEN = "given"  # the criterion of a model that is pruned already: its zeros are the mask
 SPARSITY = 0.9
 # What chooses a mask, and so says nothing about a model that is pruned already.

@@ -110,7 +110,7 @@ def compare(
 
 
 def _check(gates: Gates, settings: dict[str, Any]) -> None:
-    """Raise ``UsageError`` for what cannot be meant, before any model is read."""
+    """Raise ``UsageError`` for invalid options, before any model is read."""
     record(InputOptions, settings).source(settings["data"], "--data")
     no_labels = settings["no_labels"]
     if no_labels and (settings["labels"] or settings["classes"]):

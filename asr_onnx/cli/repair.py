@@ -167,7 +167,7 @@ def _parse(
     force: bool,
     **settings: Any,
 ) -> Request:
-    """The request, or ``UsageError`` for one that cannot be meant."""
+    """The request, or ``UsageError`` for an invalid one."""
     gates = record(Gates, settings)
     calibration = record(CalibrationOptions, settings)
     calibration.check()

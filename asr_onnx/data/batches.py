@@ -48,7 +48,7 @@ class Batches:
     ``fixed_batch`` of the model overrides ``batch_size``, and then unfilled batches are dropped.
     Samples are read anew for each pass.
 
-    Raises ``UsageError`` for settings that cannot be meant, ``CalibrationError`` for unusable data.
+    Raises ``UsageError`` for invalid settings, ``CalibrationError`` for unusable data.
     """
 
     def __init__(

@@ -45,7 +45,7 @@ class Labels:
         if wrong.size:
             index = int(wrong[0])
             raise CalibrationError(
-                f"label {self.values[index]} of '{samples.name(index)}' is none of the {classes} "
+                f"label {self.values[index]} of '{samples.name(index)}' is not one of the {classes} "
                 f"classes of output '{output}': {_SAME}"
             )
 

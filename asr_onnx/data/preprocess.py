@@ -39,7 +39,7 @@ class Preprocess:
     given, an automatic crop is to the model's size, an automatic resize is none before a crop
     and to the model's exact size where ``crop`` is ``None``.
 
-    Raises ``UsageError`` for values that cannot be meant.
+    Raises ``UsageError`` for invalid values.
     """
 
     mean: tuple[float, ...] | Auto | None = "auto"
@@ -54,7 +54,9 @@ class Preprocess:
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
             if getattr(self, name) not in choices:
-                raise UsageError(f"{name} {getattr(self, name)!r} is none of {', '.join(choices)}")
+                raise UsageError(
+                    f"{name} {getattr(self, name)!r} is not one of {', '.join(choices)}"
+                )
         for name in ("mean", "std"):
             object.__setattr__(self, name, _channel_values(name, getattr(self, name)))
         for name in ("resize", "crop"):

@@ -173,7 +173,7 @@ def _hugging_face_size(data: dict[str, Any]) -> dict[str, Any]:
             resize = int(side / float(data.get("crop_pct", 224 / 256)))
     how = data.get("resample", 2)
     if how not in _RESAMPLE:
-        raise UsageError(f"has resample {how!r}, which is none of {sorted(_RESAMPLE)}")
+        raise UsageError(f"has resample {how!r}, which is not one of {sorted(_RESAMPLE)}")
     return {"resize": resize, "crop": crop, "interpolation": _RESAMPLE[how]}
 
 
@@ -216,7 +216,7 @@ def _timm_size(data: dict[str, Any]) -> dict[str, Any]:
     room = tuple(math.floor(s / share) for s in crop)
     mode, how = data.get("crop_mode", "center"), data.get("interpolation", "bicubic")
     if how not in RESAMPLING:
-        raise UsageError(f"has interpolation {how!r}, which is none of {', '.join(RESAMPLING)}")
+        raise UsageError(f"has interpolation {how!r}, which is not one of {', '.join(RESAMPLING)}")
     if mode == "squash":
         return {"resize": room, "crop": crop, "interpolation": how}
     if mode != "center" or room[0] != room[1]:

@@ -78,7 +78,7 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """How models are compared.  Raises ``UsageError`` for values that cannot be meant."""
+    """How models are compared.  Raises ``UsageError`` for invalid values."""
 
     topk: int = option(5, "Also tell how often the label is among so many.", kind="positive")
     num_samples: int | None = option(None, "Draw so many.  [default: all]", kind="positive")

@@ -17,6 +17,7 @@ from asr_onnx.arrays import AnyArray, Float32Array, FloatArray
 from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.stream import Stream, Use
 from asr_onnx.graph.im2col import Patches, patches
+from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.maths.moments import PairedMoments, paired_moments, pooled, rescaled
@@ -72,7 +73,7 @@ class Layer:
         self.bias: FloatArray = site.bias_value
         self.gain: FloatArray = site.behind[0].reshape(self.rows.shape[:2])
         self.rectified = site.rectified
-        self.linear = site.op in ("Gemm", "MatMul")
+        self.linear = OPERATORS[site.op].linear
         self.workers = repaired.workers
 
     def weight(self, rows: FloatArray) -> AnyArray:

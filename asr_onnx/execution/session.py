@@ -39,7 +39,7 @@ def choose_device(request: str = "auto") -> Device:
         return Device()
     name, _, number = request.partition(":")
     if not (request == "auto" or (name == "cuda" and (not number or number.isdecimal()))):
-        raise UsageError(f"provider '{request}' is none of auto, cpu, cuda, cuda:N")
+        raise UsageError(f"provider '{request}' is not one of auto, cpu, cuda, cuda:N")
     device = Device(_CUDA, int(number or 0))
     problem = _problem(device)
     if problem and request != "auto":

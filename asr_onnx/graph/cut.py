@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from asr_onnx.arrays import AnyArray, Feeds
+from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.scale_nodes import UNSCALED, Scale
 from asr_onnx.graph.wiring import Topology
@@ -71,7 +72,7 @@ class Network:
         node.input[:] = [site.input, *names]
         weights = dict(zip(names, (weight, bias.astype(weight.dtype)), strict=True))
         nodes = [node]
-        if site.op == "MatMul":
+        if OPERATORS[site.op].bias_behind:
             product = f"{site.output}//product"
             node.input[:], node.output[:] = [site.input, names[0]], [product]
             nodes.append(onnx.helper.make_node("Add", [product, names[1]], [site.output]))

@@ -14,52 +14,10 @@ import onnx
 from numpy.typing import NDArray
 
 from asr_onnx.arrays import AnyArray, Float32Array
+from asr_onnx.graph.operators import OPERATORS, Window
 from asr_onnx.graph.records import Site
 
 _BLOCK = 1 << 24  # elements of patches in memory at a time: 64 MiB of float32
-
-
-@dataclass(frozen=True)
-class Window:
-    """How a convolution slides: per spatial axis kernel, stride, dilation and (before, after) pads.
-
-    ``spread`` is the number of input steps one output step of a transposed convolution takes: its
-    input is spread out with zeros and then convolved with the reversed kernel.
-    """
-
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilations: tuple[int, ...]
-    pads: tuple[tuple[int, int], ...]
-    spread: tuple[int, ...]
-
-    @classmethod
-    def of(cls, site: Site, node: onnx.NodeProto, x: AnyArray, y: AnyArray) -> Window:
-        """The window of a ``Conv`` or ``ConvTranspose`` that made ``y`` (N, C, ...) from ``x``."""
-        kernel = tuple(site.weight.value.shape[2:])
-        found = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        ones = (1,) * len(kernel)
-        strides = tuple(found.get("strides") or ones)
-        dilations = tuple(found.get("dilations") or ones)
-        spans = [d * (k - 1) for k, d in zip(kernel, dilations, strict=True)]
-        auto = found.get("auto_pad", b"NOTSET")
-        given = tuple(found.get("pads") or (0,) * 2 * len(kernel))
-        before = list(given[: len(kernel)])
-        if site.op == "Conv":
-            total = [
-                max(0, (o - 1) * s + span + 1 - i)
-                for o, s, span, i in zip(y.shape[2:], strides, spans, x.shape[2:], strict=True)
-            ]
-            if auto in (b"SAME_UPPER", b"SAME_LOWER"):
-                before = [t // 2 if auto == b"SAME_UPPER" else -(-t // 2) for t in total]
-            pads = [(b, max(0, t - b)) for b, t in zip(before, total, strict=True)]
-            return cls(kernel, strides, dilations, tuple(pads), ones)
-        if auto in (b"SAME_UPPER", b"SAME_LOWER") or "output_shape" in found:
-            raise NotImplementedError("ConvTranspose with auto_pad or output_shape")
-        pads = []
-        for i, o, s, span, b in zip(x.shape[2:], y.shape[2:], strides, spans, before, strict=True):
-            pads.append((span - b, o + b - 1 - (i - 1) * s))
-        return cls(kernel, ones, dilations, tuple(pads), strides)
 
 
 @dataclass(frozen=True)
@@ -85,6 +43,15 @@ class Patches:
         return rows.astype(np.float32, copy=False)
 
 
+def window_of(site: Site, node: onnx.NodeProto, x: AnyArray, y: AnyArray) -> Window | None:
+    """The window of a convolution that made ``y`` (N, C, ...) from ``x``; ``None`` for others."""
+    make = OPERATORS[site.op].window
+    if make is None:
+        return None
+    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+    return make(site.weight.value.shape[2:], attributes, x.shape[2:], y.shape[2:])
+
+
 def patches(
     site: Site, node: onnx.NodeProto, x: AnyArray, y: AnyArray, share: float = 1.0, seed: int = 0
 ) -> Iterator[Patches]:
@@ -92,10 +59,9 @@ def patches(
 
     ``share`` < 1 takes that share of each sample's positions, at least one, drawn with ``seed``.
     """
-    linear = site.op not in ("Conv", "ConvTranspose")
     positions = math.prod(y.shape[1:]) // site.channels
     count = positions if share >= 1 else max(1, round(share * positions))
-    window = None if linear else Window.of(site, node, x, y)
+    window = window_of(site, node, x, y)
     width = site.weight.value.size // site.channels * site.groups
     step = max(1, _BLOCK // (count * width))
     rng = np.random.default_rng(seed)

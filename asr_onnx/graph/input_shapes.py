@@ -32,7 +32,7 @@ def parse_input_shapes(texts: Iterable[str]) -> dict[str, tuple[int, ...]]:
             found = _ITEM.match(rest, start)
             if not found:
                 raise UsageError(
-                    f"input shape '{text}' is none of name:[1,3,224,224], name:1x3x224x224, "
+                    f"input shape '{text}' is not one of name:[1,3,224,224], name:1x3x224x224, "
                     "name:1,3,224,224"
                 )
             name = (found["name"] or "").strip("'\"")

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 
 from asr_onnx.errors import ModelError
 from asr_onnx.graph.constants import Constants
+from asr_onnx.graph.operators import LINEAR, OPERATORS, Layout
 from asr_onnx.graph.records import Norm, Parameter, Site, Skipped
 from asr_onnx.graph.wiring import Topology, subgraphs
 
-HEADS = ("Gemm", "MatMul")
 _WIDEST_HEAD = 8192  # inputs; the moments of a wider one would take more than half a gigabyte
 QUANTISED = ("QLinearConv", "ConvInteger", "QLinearMatMul", "MatMulInteger")
 
@@ -58,7 +57,7 @@ def find_sites(model: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Survey
 def with_heads(model: onnx.ModelProto, sites: Sequence[Site]) -> tuple[Site, ...]:
     """``sites`` and the other linear layers narrow enough to be re-fitted, in the model's order."""
     topology = Topology(model.graph)
-    finder = _Finder(topology, Constants(model, topology), HEADS)
+    finder = _Finder(topology, Constants(model, topology), LINEAR)
     have = {s.index for s in sites}
     found = (finder.look_at(i) for i in range(len(topology.nodes)) if i not in have)
     heads = (s for s in found if isinstance(s, Site))
@@ -84,20 +83,6 @@ def _inside(body: onnx.GraphProto | onnx.FunctionProto, reason: str) -> list[Ski
     return found
 
 
-def _refused(op: str, ndim: int, attributes: dict[str, Any]) -> str:
-    """Why a node with a constant weight is no site all the same; empty when it is one."""
-    if op in ("Gemm", "MatMul") and ndim != 2:
-        return "its weight is no matrix"
-    if op == "Gemm" and (attributes.get("alpha", 1) != 1 or attributes.get("beta", 1) != 1):
-        return "alpha and beta are not 1"
-    if op == "Gemm" and attributes.get("transA", 0):
-        return "its input is transposed"
-    auto = attributes.get("auto_pad", b"NOTSET") in (b"SAME_UPPER", b"SAME_LOWER")
-    if op == "ConvTranspose" and (auto or "output_shape" in attributes):
-        return "its padding depends on its input's size"
-    return ""
-
-
 class _Finder:
     def __init__(self, topology: Topology, constants: Constants, ops: Sequence[str]) -> None:
         self._top = topology
@@ -121,25 +106,19 @@ class _Finder:
                 f"weight '{weight.name}' holds NaN or infinity: export the model again"
             )
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        if refused := _refused(node.op_type, weight.value.ndim, attributes):
+        operator = OPERATORS[node.op_type]
+        if refused := operator.refuses(weight.value.ndim, attributes):
             return refused
-        bias = None
-        if len(node.input) > 2 and node.input[2]:
-            found = self._parameter(node.input[2], index, need_storage=False)
-            if isinstance(found, str):
-                return f"bias '{node.input[2]}' {found}"
-            bias = found
-        convolution = node.op_type in ("Conv", "ConvTranspose")
-        groups = attributes.get("group", 1) if convolution else 1
+        groups = 1 if operator.linear else attributes.get("group", 1)
         transposed = bool(attributes.get("transB", 0))
-        first = node.op_type == "Conv" or transposed
-        channels = weight.value.shape[0 if first else 1] * (1 if first else groups)
-        if bias and bias.value.size != channels:
-            return f"bias '{bias.name}' is broadcast"
-        norm = self._norm_after(node.output[0]) if convolution else None
+        channels = operator.channels(Layout(weight.value.shape, groups, transposed))
+        bias = self._bias(index, channels)
+        if isinstance(bias, str):
+            return bias
+        norm = None if operator.linear else self._norm_after(node.output[0])
         behind = norm.output if norm else node.output[0]
         carrier = bias if bias and bias.storage else None
-        if node.op_type == "MatMul":
+        if operator.bias_behind:
             behind, carrier = self._bias_behind(behind, channels)
             if carrier is None:
                 return "no Add of a constant follows that could take up the change of the mean"
@@ -156,12 +135,22 @@ class _Finder:
             norm=norm,
             groups=groups,
             channels=channels,
-            axis=1 if convolution else -1,
+            axis=operator.axis,
             shortcut=shortcut,
             transposed=transposed,
             rectified=self._only_reader(total, "Relu") is not None,
             carrier=carrier,
         )
+
+    def _bias(self, index: int, channels: int) -> Parameter | str | None:
+        """The node's own bias, ``None`` without one, or why it cannot be repaired with it."""
+        inputs = self._top.nodes[index].input
+        if len(inputs) < 3 or not inputs[2]:
+            return None
+        found = self._parameter(inputs[2], index, need_storage=False)
+        if isinstance(found, str):
+            return f"bias '{inputs[2]}' {found}"
+        return found if found.value.size == channels else f"bias '{found.name}' is broadcast"
 
     def _parameter(self, name: str, reader: int, need_storage: bool = True) -> Parameter | str:
         value = self._constants.value(name)

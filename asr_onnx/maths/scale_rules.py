@@ -90,7 +90,7 @@ def parse_prior(text: str) -> Prior:
         level = -1.0
     if not text.startswith(_FIXED) or not 0 < level < np.inf:
         known = ", ".join([*PRIORS, f"{_FIXED}V (V > 0)"])
-        raise UsageError(f"prior '{text}' is none of {known}")
+        raise UsageError(f"prior '{text}' is not one of {known}")
     return partial(by_variance, level=level)
 
 

@@ -92,7 +92,7 @@ class NM:
         return pattern_mask(scores, self.kept, self.group)
 
 
-# How patterns are written -> the record of a text, or ``None`` when it is none of the kind.
+# How patterns are written -> the record of a text, or ``None`` when it is not one of the kind.
 PATTERNS: dict[str, Callable[[str], Pattern | None]] = {"N:M": NM.parse}
 
 

@@ -31,7 +31,7 @@ _PATHS = ("calib", "data", "labels", "classes")
 class GridOptions:
     """The cells, ``recipes`` x (``sparsities`` and ``patterns``), and how they are shared out.
 
-    Raises ``UsageError`` for values that cannot be meant.
+    Raises ``UsageError`` for invalid values.
     """
 
     sparsities: tuple[float, ...] = option(

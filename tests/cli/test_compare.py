@@ -92,7 +92,7 @@ def test_passed_gates_are_silent(cases, asr):
         (("--data", "images"), 1, "2 class folders, but output 'y' has 5"),
         (("--labels", "gone.csv"), 1, "'gone.csv' cannot be read"),
         (("--classes", "l.csv"), 1, "class folder '0_kind' is not among"),
-        (("--providers", "gpu"), 2, "provider 'gpu' is none of"),
+        (("--providers", "gpu"), 2, "provider 'gpu' is not one of"),
         (("gone.onnx",), 1, "model 'gone.onnx' does not exist"),
         (("x.npy",), 1, "model 'x.npy' is not an ONNX file"),
         (("--topk", "0"), 2, "--topk"),

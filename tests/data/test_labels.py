@@ -124,7 +124,7 @@ def test_a_single_folder_with_an_integer_is_a_class(tmp_path):
 @pytest.mark.parametrize("classes, wrong", [(10, "10"), (2, "2")])
 def test_a_label_has_to_be_a_class(samples, classes, wrong):
     found = find_labels({n: v if v in (0, int(wrong)) else 0 for n, v in WANTED.items()}, samples)
-    with pytest.raises(CalibrationError, match=rf"label {wrong} of .* none of the {classes} cl"):
+    with pytest.raises(CalibrationError, match=rf"label {wrong} of .* not one of the {classes} cl"):
         found.check(classes, samples, "y")
 
 

@@ -243,7 +243,7 @@ def test_other_names_types_and_shapes_are_refused(net, x, rng):
         compare(net, {"odd": broken}, x)
     with pytest.raises(UsageError, match="no model to compare"):
         compare(net, [], x)
-    with pytest.raises(CalibrationError, match=r"label 5 .* none of the 5 classes"):
+    with pytest.raises(CalibrationError, match=r"label 5 .* not one of the 5 classes"):
         compare(net, [net], x, np.full(43, 5))
 
 

@@ -59,7 +59,9 @@ def test_nothing_is_printed_when_auto_finds_no_cuda():
     "word", ["gpu", "", "CPU", "cuda:x", "cuda:-1", "cpu:0", "auto:1", "cuda0"]
 )
 def test_other_words_are_refused(word):
-    with pytest.raises(UsageError, match=f"provider '{word}' is none of auto, cpu, cuda, cuda:N"):
+    with pytest.raises(
+        UsageError, match=f"provider '{word}' is not one of auto, cpu, cuda, cuda:N"
+    ):
         choose_device(word)
 
 

@@ -148,7 +148,7 @@ def test_a_zero_bias_made_at_run_time_types_is_a_constant(rng):
 
 
 def reason(nodes, weights):
-    """Why the Conv that reads w is left alone; another Conv is none of the nodes' business."""
+    """Why the Conv that reads w is left alone; another Conv is not one of the nodes' business."""
     weights = weights | {"other": np.ones(SHAPE, np.float32)}
     model = build(f"{HEAD} {{ {nodes} y = Conv (x, w) z = Conv (x, other) }}", weights)
     return next(s.reason for s in find_sites(model).skipped if s.name == "y")

@@ -50,7 +50,7 @@ def test_options_that_were_not_given_leave_the_recipe_alone():
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(UsageError, match="recipe 'fast' is none of asr, best, paper"):
+    with pytest.raises(UsageError, match="recipe 'fast' is not one of asr, best, paper"):
         asr_onnx.recipe("fast")
 
 
@@ -181,7 +181,7 @@ def test_a_recipe_by_its_name_is_the_recipe():
 )
 def test_what_is_not_known_is_an_error_at_birth(given):
     (value,) = given.values()
-    with pytest.raises(UsageError, match=f"'{value}' is none of"):
+    with pytest.raises(UsageError, match=f"'{value}' is not one of"):
         RepairOptions(**given)
 
 

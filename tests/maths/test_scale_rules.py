@@ -138,10 +138,10 @@ BAD_VALUES = ["", ":", ":x", ":0", ":-1", ":nan", ":inf", ":1:2"]
     "text", ["", "mode", "Median", "median:2", *(f"fixed{v}" for v in BAD_VALUES)]
 )
 def test_priors_that_cannot(text):
-    with pytest.raises(UsageError, match="none of correlation, median, mean, fixed:V"):
+    with pytest.raises(UsageError, match="not one of correlation, median, mean, fixed:V"):
         parse_prior(text)
 
 
 def test_an_unknown_method_is_refused(rng):
-    with pytest.raises(UsageError, match="method 'best' is none of asr"):
+    with pytest.raises(UsageError, match="method 'best' is not one of asr"):
         scale(random_moments(rng), "best")
