@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+import browser
 import numpy as np
 import onnx
 import pytest
@@ -15,6 +16,14 @@ from asr_onnx.cli import main as cli
 
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("project")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Mark whatever opens the browser, so that no test can forget to."""
+    for item in items:
+        if "chromium" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")
 
 
 @pytest.fixture
@@ -52,3 +61,25 @@ def asr(monkeypatch, capsys):
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """One browser for all tests that want one."""
+    found = browser.start()
+    yield found
+    found.driver.quit()
+
+
+@pytest.fixture
+def show(chromium, tmp_path):
+    """Open a page, a file or its text, as wide as a desk or as told, and return the browser."""
+
+    def opened(page, width=browser.WIDTHS[-1]):
+        if isinstance(page, str):
+            page, text = tmp_path / "page.html", page
+            page.write_text(text, encoding="utf-8")
+        chromium.open(page, width)
+        return chromium
+
+    return opened

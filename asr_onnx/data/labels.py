@@ -45,8 +45,8 @@ class Labels:
         if wrong.size:
             index = int(wrong[0])
             raise CalibrationError(
-                f"label {self.values[index]} of '{samples.name(index)}' is not one of the {classes} "
-                f"classes of output '{output}': {_SAME}"
+                f"label {self.values[index]} of '{samples.name(index)}' is not one of the "
+                f"{classes} classes of output '{output}': {_SAME}"
             )
 
 

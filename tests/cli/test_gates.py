@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import browser as browsers
 import numpy as np
 import onnx
 import pytest
+from browser import WIDTHS, check_sound, rows, visible
 from models import external_copy, files, norm_net, normal, run, stored
 
 from asr_onnx.cli import repair as cli_repair
@@ -223,28 +223,19 @@ def test_a_model_pruned_elsewhere_is_held_against_its_dense_one(cases, asr):
     assert report()["accuracy"]["repaired"]["top1"]["share"] < 1
 
 
-@pytest.mark.parametrize("width", [390, 1280])
-def test_the_page_tells_the_accuracy_and_why_the_model_is_rejected(cases, asr, width):
+@pytest.mark.parametrize("width", WIDTHS)
+def test_the_page_tells_the_accuracy_and_why_the_model_is_rejected(cases, asr, show, width):
     words = (*MISSED, "--keep-rejected", "--report", "r.html", "--report", "r.json")
     assert asr(*REPAIR, *DATA, *words)[0] == 3
-    page = browsers.start()
-    try:
-        page.open(cases / "r.html", width)
-        text = page.js("document.body.innerText")
-        rows = page.js(
-            "[...document.querySelectorAll('#accuracy tbody tr')]"
-            ".map(r => [...r.cells].map(c => c.innerText))"
-        )
-        assert page.console() == []
-        assert page.js("document.documentElement.scrollWidth <= window.innerWidth")
-    finally:
-        page.driver.quit()
-    found = report()
+    page = show(cases / "r.html", width)
+    check_sound(page)
+    text, found = visible(page), report()
     assert "The model is rejected." in text and "kept as out.rejected.onnx" in text
     for failure in found["failures"]:
         assert f"Rejected: {failure['model']}: {failure['reason']}." in text
     top1 = found["accuracy"]["repaired"]["top1"]
-    assert [row[:2] for row in rows] == [["dense", "100.0%"], ["repaired", f"{top1['share']:.1%}"]]
-    assert rows[1][2] == f"{top1['low']:.1%} … {top1['high']:.1%}"
+    first, second = rows(page, "accuracy")
+    assert (first[:2], second[:2]) == (["dense", "100.0%"], ["repaired", f"{top1['share']:.1%}"])
+    assert second[2] == f"{top1['low']:.1%} … {top1['high']:.1%}"
     for gate in found["gates"]:
         assert gate in text

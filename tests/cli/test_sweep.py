@@ -89,6 +89,7 @@ def in_a_process(*words):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="Windows")
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_killed_and_started_again_it_does_the_rest(cases, jobs):

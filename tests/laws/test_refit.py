@@ -285,6 +285,7 @@ def test_the_batch_size_does_not_matter_beyond_rounding(rng):
     assert output_error(large, small, other) < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not EVALUATION.is_dir(), reason="evaluation cases are not here")
 def test_a_trained_network_at_90_percent_classifies_again(tmp_path):
     """64 images, no training: ResNet-20 on CIFAR-10, which pruning alone takes down to chance."""

@@ -8,10 +8,9 @@ from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 
-import browser as browsers
 import numpy as np
 import pytest
-from browser import HOSTILE, WIDTHS, check_sound, pictures, visible
+from browser import HOSTILE, WIDTHS, check_sound, pictures, rows, visible
 from models import norm_net, normal
 
 from asr_onnx import RepairOptions, repair
@@ -25,13 +24,6 @@ OPTIONS = RepairOptions(0.6, method="asr")
 
 
 @pytest.fixture(scope="module")
-def chromium():
-    found = browsers.start()
-    yield found
-    found.driver.quit()
-
-
-@pytest.fixture(scope="module")
 def told():
     """A report as JSON gives it back."""
     rng = np.random.default_rng(1)
@@ -39,28 +31,14 @@ def told():
     return json.loads(dumps(report.to_dict(result, model="nets/m.onnx")))
 
 
-@pytest.fixture
-def show(chromium, tmp_path):
-    """Open a report's page, or a page's text, and return the browser."""
-
-    def load(content, width=1280):
-        path = tmp_path / "page.html"
-        text = content if isinstance(content, str) else repair_page.render(content)
-        path.write_text(text, encoding="utf-8")
-        chromium.open(path, width)
-        return chromium
-
-    return load
-
-
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_command_line_writes_a_page_that_tells_everything(folder, asr, chromium, width):
+def test_the_command_line_writes_a_page_that_tells_everything(folder, asr, show, width):
     words = ("--calib", "images", "--sparsity", "0.6", "--providers", "cpu", "--holdout", "0.5")
     reports = ("--report", "r.html", "--report", "r.json")
     assert asr("repair", "m.onnx", *words, *reports, "-q") == (0, "", "")
-    chromium.open(folder / "r.html", width)
-    check_sound(chromium)
-    told, text = json.loads((folder / "r.json").read_text()), visible(chromium)
+    page = show(folder / "r.html", width)
+    check_sound(page)
+    told, text = json.loads((folder / "r.json").read_text()), visible(page)
     repaired = told["outputs"]["repaired"]["y"]["agreement"]
     for words in (
         "m.onnx", f"agrees with the dense model on {repaired:.1%} of 6 held-out images",
@@ -70,9 +48,9 @@ def test_the_command_line_writes_a_page_that_tells_everything(folder, asr, chrom
         "The first 6 of 6 samples",
     ):  # fmt: skip
         assert words in text, words
-    assert chromium.js("document.title") == "m.onnx: asr-onnx repair"
-    assert chromium.js("document.querySelectorAll('#sites tbody tr').length") == 2
-    images = chromium.js(
+    assert page.js("document.title") == "m.onnx: asr-onnx repair"
+    assert len(rows(page, "sites")) == 2
+    images = page.js(
         "[...document.images].map(i => [i.complete, i.naturalWidth, i.alt, i.src.slice(0, 14)])"
     )
     assert len(images) >= 6
@@ -81,7 +59,7 @@ def test_the_command_line_writes_a_page_that_tells_everything(folder, asr, chrom
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_charts_are_pictures_with_words_axes_and_legends(show, told, width):
-    page = show(told, width)
+    page = show(repair_page.render(told), width)
     check_sound(page)
     found = pictures(page)
     assert len(found) == 4
@@ -99,7 +77,7 @@ def test_charts_are_pictures_with_words_axes_and_legends(show, told, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_tables_scroll_inside_their_box(show, told, width):
-    page = show(told, width)
+    page = show(repair_page.render(told), width)
     box = "document.querySelector('#sites .scroll')"
     assert page.js(f"getComputedStyle({box}).overflowX") == "auto"
     assert page.js(f"{box}.getBoundingClientRect().right <= window.innerWidth")
@@ -122,7 +100,7 @@ def hostile(told):
 def test_names_are_text_whatever_is_in_them(show, told, width):
     told = deepcopy(told)
     hostile(told)
-    page = show(told, width)
+    page = show(repair_page.render(told), width)
     check_sound(page)
     assert page.js("document.images.length") == 0
     assert HOSTILE in page.js("document.querySelector('#sites .name').textContent")
@@ -204,17 +182,17 @@ def of_an_older_version(told):
 def test_odd_results_are_shown_too(show, told, change, words, width):
     told = deepcopy(told)
     change(told)
-    page = show(told, width)
+    page = show(repair_page.render(told), width)
     check_sound(page)
     text = visible(page)
     for word in words:
         assert word in text, word
     assert page.js("document.querySelectorAll('svg').length") == (0 if change is no_sites else 4)
-    assert page.js("document.querySelectorAll('#sites tbody tr').length") == len(told["sites"])
+    assert len(rows(page, "sites")) == len(told["sites"])
 
 
-def test_print_shows_tables_whole(show, told, chromium):
-    page = show(told)
+def test_print_shows_tables_whole(show, told):
+    page = show(repair_page.render(told))
     page.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
     try:
         box = "document.querySelector('#sites .scroll')"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from copy import deepcopy
 
-import browser as browsers
 import numpy as np
 import onnx
 import pytest
@@ -15,13 +14,6 @@ from PIL import Image
 
 import asr_onnx
 from asr_onnx.reports import sweep_page
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    found = browsers.start()
-    yield found
-    found.driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -46,22 +38,9 @@ def told(folder):
     return json.loads((folder / "out" / "sweep.json").read_text())
 
 
-@pytest.fixture
-def show(chromium, tmp_path):
-    """Open the page of a sweep and return the browser."""
-
-    def load(content, width=1280):
-        path = tmp_path / "page.html"
-        path.write_text(sweep_page.sweep_page(content), encoding="utf-8")
-        chromium.open(path, width)
-        return chromium
-
-    return load
-
-
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_page_tells_everything(show, told, width):
-    page = show(told, width)
+    page = show(sweep_page.sweep_page(told), width)
     check_sound(page)
     assert page.js("document.title") == "m.onnx: asr-onnx sweep"
     table = rows(page, "cells")
@@ -87,7 +66,7 @@ def test_the_page_tells_everything(show, told, width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_curve_has_words_axes_and_a_legend(show, told, width):
-    ((label, text, wide),) = pictures(show(told, width))
+    ((label, text, wide),) = pictures(show(sweep_page.sweep_page(told), width))
     assert 300 < wide <= min(width, 768)
     assert "zeros among the weights" in text and "top-1 accuracy (%)" in text
     for name in ("dense", "pruned only (magnitude)", "asr", "paper", "asr, 1:2", "paper, 1:2"):
@@ -109,7 +88,7 @@ def hostile(told):
 def test_names_are_text_whatever_is_in_them(show, told, width):
     told = deepcopy(told)
     hostile(told)
-    page = show(told, width)
+    page = show(sweep_page.sweep_page(told), width)
     check_sound(page)
     assert page.js("document.images.length") == 0
     assert page.js("document.title").endswith(": asr-onnx sweep")
@@ -165,7 +144,7 @@ def many_cells(told):
 def test_odd_results_are_shown_too(show, told, change, words, curves, width):
     told = deepcopy(told)
     change(told)
-    page = show(told, width)
+    page = show(sweep_page.sweep_page(told), width)
     check_sound(page)
     text = visible(page)
     for word in words:
@@ -193,16 +172,14 @@ def test_the_verdict_takes_the_highest_sparsity_up_to_which_at_most_a_point_is_l
     assert sweep_page.verdict(told).endswith("paper loses more from the start.")
 
 
-def test_the_command_line_writes_the_page_and_json_becomes_it_later(
-    folder, asr, chromium, monkeypatch
-):
+def test_the_command_line_writes_the_page_and_json_becomes_it_later(folder, asr, show, monkeypatch):
     monkeypatch.chdir(folder)
     words = ("--sparsities", "0.3,0.6", "--patterns", "1:2", "--recipes", "asr,paper")
     data = ("--calib", "images", "--data", "images", "--providers", "cpu")
     assert asr("sweep", "m.onnx", *data, *words, "-o", "out", "-q") == (0, "", "")
-    chromium.open(folder / "out" / "sweep.html")
-    check_sound(chromium)
-    assert len(rows(chromium, "cells")) == 6
+    page = show(folder / "out" / "sweep.html")
+    check_sound(page)
+    assert len(rows(page, "cells")) == 6
     assert asr("render", "out/sweep.json", "-o", "later.html", "-q") == (0, "", "")
     assert (folder / "later.html").read_bytes() == (folder / "out" / "sweep.html").read_bytes()
 

@@ -271,6 +271,7 @@ def test_labelled_data_that_cannot_be_used_spoil_the_sweep(cases):
         sweep(**LABELLED)
 
 
+@pytest.mark.slow
 def test_jobs_in_processes_of_their_own_find_the_same(cases):
     alone, _ = sweep(recipes=["asr", "best"], **LABELLED)
     shared, reused = sweep("o2", recipes=["asr", "best"], jobs=2, memory_limit=1 << 30, **LABELLED)

@@ -1,0 +1,24 @@
+"""Examples in docstrings do what they say."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import asr_onnx
+
+WALK = pkgutil.walk_packages(asr_onnx.__path__, "asr_onnx.")
+MODULES = ["asr_onnx", *sorted(m.name for m in WALK if not m.name.endswith("__main__"))]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_give_what_they_say(name):
+    assert doctest.testmod(importlib.import_module(name)).failed == 0
+
+
+def test_there_are_examples():
+    found = (doctest.DocTestFinder().find(importlib.import_module(m)) for m in MODULES)
+    assert any(example.examples for tests in found for example in tests)

@@ -1,0 +1,142 @@
+"""What README.md and docs/ tell people to type works: commands, options, Python.
+
+The commands are run as they stand there, on the sample model and some of its images.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from functools import cache
+
+import onnx
+import pytest
+from models import ROOT
+
+SAMPLES = ROOT / "sample_models"
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {p.name: p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md"))}
+PAGES["README.md"] = README
+COMMANDS = [
+    line.strip() for line in re.findall(r"^    asr-onnx (.*?)(?:\s#.*)?$", README, re.MULTILINE)
+]
+EXAMPLES = {
+    f"{name}-{number}": code
+    for name, text in PAGES.items()
+    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S), 1)
+}
+# What a command reads that one before it has written.
+EARLIER = {
+    "pruned.onnx": "prune model.onnx -o pruned.onnx",
+    "model.sparse.onnx": "repair model.onnx --calib images/ --sparsity 0.5",
+    "report.json": "repair model.onnx --calib images/ --report report.json -o of_report.onnx",
+}
+# What is added to a command: at 90 % so few images do not help the sample model past a gate.
+FURTHER = {"--max-drop": "--sparsity 0.3"}
+WRITTEN = {
+    "inspect": (),
+    "prune": ("{0}.pruned.onnx",),
+    "repair": ("{0}.sparse.onnx",),
+    "compare": (),
+    "sweep": tuple("curve/sweep." + kind for kind in ("json", "csv", "svg", "html")),
+    "render": ("{0}.html",),
+}
+OPTION = r"(?<![\w-])--[a-z][a-z0-9-]*"
+
+
+@pytest.fixture
+def reader(tmp_path, monkeypatch):
+    """The folder of somebody who reads README.md: a model, and images in class folders."""
+    for name in ("model.onnx", "dense.onnx"):
+        shutil.copy(SAMPLES / "digits_resnet_bn.onnx", tmp_path / name)
+    for name, images in (("images", "calib"), ("test", "test")):
+        for source in (SAMPLES / "digits" / images).iterdir():
+            (tmp_path / name / source.name).mkdir(parents=True)
+            for image in sorted(source.iterdir())[:3]:
+                shutil.copy(image, tmp_path / name / source.name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def commands(asr):
+    """The names of all commands."""
+    code, text, _ = asr("--help")
+    assert code == 0
+    return re.findall(r"^  (\w+)  ", text.split("Commands:")[1], re.MULTILINE)
+
+
+def options(text):
+    """The options that a help text declares, not those it talks about."""
+    text = text.split("Options:")[1]
+    found = re.findall(rf"^  (?:-\w, )?({OPTION})(?: / ({OPTION}))?", text, re.MULTILINE)
+    return {name for names in found for name in names if name}
+
+
+@cache
+def options_of_tool(path):
+    words = [sys.executable, str(ROOT / path), "--help"]
+    return options(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [pytest.param(c, marks=[pytest.mark.slow] * c.startswith("sweep")) for c in COMMANDS],
+)
+def test_commands_work_as_they_stand(reader, asr, command):
+    words = shlex.split(command)
+    for name, earlier in EARLIER.items():
+        if name in words:
+            assert asr(*earlier.split(), "-q") == (0, "", "")
+    for word, further in FURTHER.items():
+        if word in command:
+            words += further.split()
+    code, out, err = asr(*words)
+    assert code == 0, err
+    assert out and "error: " not in err
+    for name in WRITTEN[words[0]]:
+        path = reader / name.format(words[1].rsplit(".", 1)[0])
+        assert path.stat().st_size
+        if path.suffix == ".onnx":
+            onnx.checker.check_model(path)
+
+
+def test_every_command_is_shown(commands):
+    assert {c.split()[0] for c in COMMANDS} == set(commands)
+
+
+@pytest.mark.parametrize("name", [n for n in EXAMPLES if n.startswith("README")])
+def test_python_works_as_it_stands(reader, name, capsys):
+    before = {p.name for p in reader.iterdir()}
+    exec(compile(EXAMPLES[name], name, "exec"), {})
+    (output,) = {p.name for p in reader.iterdir()} - before
+    assert f'"{output}"' in EXAMPLES[name]
+    onnx.checker.check_model(reader / output)
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_python_is_python(name):
+    compile(EXAMPLES[name], name, "exec")
+
+
+@pytest.fixture
+def known(asr, commands):
+    """Options of all commands; and what the help texts themselves talk about."""
+    helps = [asr(*words)[1] for words in (["--help"], *([c, "--help"] for c in commands))]
+    unbroken = re.sub(r"-\n\s+", "-", "".join(helps))
+    return set().union(*map(options, helps)), set(re.findall(OPTION, unbroken))
+
+
+def test_every_option_that_is_told_of_is_known(known):
+    """Those of tools/ to the tool they are told of with; of Dask's worker we know nothing."""
+    declared, told = known
+    assert told <= declared
+    for name, text in PAGES.items():
+        for line in text.splitlines():
+            line = line.split("dask worker")[0]
+            tool, found = re.search(r"python (tools/\w+\.py)", line), re.findall(OPTION, line)
+            assert set(found) <= (options_of_tool(tool[1]) if tool else declared), (name, line)
