@@ -13,6 +13,7 @@ from models import norm_net, normal
 from PIL import Image
 
 from asr_onnx.cli import main as cli
+from asr_onnx.execution import session
 
 settings.register_profile("project", deadline=None, derandomize=True, max_examples=25)
 settings.load_profile("project")
@@ -24,6 +25,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if "chromium" in getattr(item, "fixturenames", ()):
             item.add_marker("browser")
+
+
+@pytest.fixture(autouse=True)
+def on_the_cpu(request, monkeypatch):
+    """Let "auto" be the CPU, with or without a GPU; sessions are tested as they are."""
+    if request.node.path.name != "test_session.py":
+        monkeypatch.setattr(session, "_problem", lambda device: "tests run on the CPU")
 
 
 @pytest.fixture

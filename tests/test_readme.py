@@ -71,7 +71,6 @@ def commands(asr):
 
 def options(text):
     """The options that a help text declares, not those it talks about."""
-    text = text.split("Options:")[1]
     found = re.findall(rf"^  (?:-\w, )?({OPTION})(?: / ({OPTION}))?", text, re.MULTILINE)
     return {name for names in found for name in names if name}
 

@@ -102,8 +102,9 @@ def measure(model: Path, images: int, recipe: str, batch: int, limit: int) -> di
     start = time.perf_counter()
     loaded = asr_onnx.load(model)
     samples = asr_onnx.as_batches(data, inputs, batch_size=batch, num_samples=images)
-    options = asr_onnx.recipe(recipe, sparsity=0.9, memory_limit=limit)
-    result = asr_onnx.repair(loaded.proto, samples, options)
+    options = asr_onnx.recipe(recipe, sparsity=0.9)
+    execution = asr_onnx.Execution(providers="cpu", memory_limit=limit)
+    result = asr_onnx.repair(loaded.proto, samples, options, execution=execution)
     with tempfile.TemporaryDirectory() as folder:
         asr_onnx.save(result.model, Path(folder) / "out.onnx")
     seconds = time.perf_counter() - start
