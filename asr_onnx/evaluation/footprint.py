@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asr_onnx.errors import ModelError
-from asr_onnx.graph import model_file as models
+from asr_onnx.graph import model_file
 from asr_onnx.graph.rows import to_rows
 from asr_onnx.graph.sites import find_sites
 
@@ -31,12 +31,12 @@ class Footprint:
     dead: int
 
 
-def footprint(model: models.LoadedModel) -> Footprint:
+def footprint(model: model_file.LoadedModel) -> Footprint:
     """Measure a model: its files, or where it came from none, what it would be as one file."""
     if model.path is None:
         chunks: Iterable[bytes] = [model.proto.SerializeToString()]
     else:
-        chunks = _read(models.files(model.path))
+        chunks = _read(model_file.files(model.path))
     size, compressed = _sizes(chunks)
     try:
         sites = find_sites(model.proto).sites

@@ -17,11 +17,11 @@ from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.footprint import Footprint, footprint
 from asr_onnx.execution.session import Device, Runner
-from asr_onnx.graph import model_file as models
+from asr_onnx.graph import model_file
 from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import ModelInput, fixed_batch, model_inputs
 
-ModelLike: TypeAlias = "onnx.ModelProto | models.LoadedModel | str | os.PathLike[str]"
+ModelLike: TypeAlias = "onnx.ModelProto | model_file.LoadedModel | str | os.PathLike[str]"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _naming(name: str) -> Iterator[None]:
 def _named(
     dense: ModelLike, others: Iterable[ModelLike] | Mapping[str, ModelLike]
 ) -> list[tuple[str, ModelLike]]:
-    if isinstance(others, (str, os.PathLike, onnx.ModelProto, models.LoadedModel)):
+    if isinstance(others, (str, os.PathLike, onnx.ModelProto, model_file.LoadedModel)):
         others = [others]
     if isinstance(others, Mapping):
         return [("dense", dense), *others.items()]
@@ -123,18 +123,18 @@ def _named(
 
 
 def _path(model: ModelLike) -> Path | None:
-    if isinstance(model, models.LoadedModel):
+    if isinstance(model, model_file.LoadedModel):
         return model.path
     return None if isinstance(model, onnx.ModelProto) else Path(model)
 
 
-def _loaded(model: ModelLike) -> models.LoadedModel:
-    if isinstance(model, models.LoadedModel):
+def _loaded(model: ModelLike) -> model_file.LoadedModel:
+    if isinstance(model, model_file.LoadedModel):
         return model
     if isinstance(model, onnx.ModelProto):
-        models.check_in_memory(model)
-        return models.LoadedModel(model)
-    return models.load(Path(model))
+        model_file.check_in_memory(model)
+        return model_file.LoadedModel(model)
+    return model_file.load(Path(model))
 
 
 def _common(

@@ -12,13 +12,13 @@ import onnx
 from asr_onnx.arrays import Outputs
 from asr_onnx.data.batches import Batches
 from asr_onnx.errors import ModelError
-from asr_onnx.evaluation import samples as answers
 from asr_onnx.evaluation.outputs import compare_outputs, stacked
+from asr_onnx.evaluation.samples import collect
 from asr_onnx.execution.layer import Layer
 from asr_onnx.execution.lockstep import Lane
 from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.session import Device, Runner
-from asr_onnx.graph import model_file as models
+from asr_onnx.graph import model_file
 from asr_onnx.graph.fold import fold
 from asr_onnx.graph.records import Patch, Site
 from asr_onnx.graph.rows import from_rows, to_rows
@@ -104,7 +104,7 @@ class Job:
     ) -> RepairResult:
         """The repaired model, and how it matches the dense one on each batch checked on."""
         options = self.options
-        model = models.apply(self.proto, self.patch)
+        model = model_file.apply(self.proto, self.patch)
         self.patch = Patch()  # a copy of the weights is memory
         if options.bn_stats != "dense":
             model = reestimate(model, calibration, options, device)
@@ -126,7 +126,7 @@ class Job:
             seconds=time.perf_counter() - started,
             solve_images=calibration.num_solve,
             held_out_images=calibration.num_held_out,
-            answers=answers.collect(calibration, reference, merely, repaired),
+            answers=collect(calibration, reference, merely, repaired),
         )
 
 

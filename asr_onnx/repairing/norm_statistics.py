@@ -17,7 +17,7 @@ from asr_onnx.arrays import AnyArray, FloatArray
 from asr_onnx.data.batches import Batch, Batches
 from asr_onnx.errors import ModelError
 from asr_onnx.execution.session import Device, Runner
-from asr_onnx.graph import model_file as models
+from asr_onnx.graph import model_file
 from asr_onnx.graph.records import Norm, Patch
 from asr_onnx.graph.sites import find_norms
 from asr_onnx.options import RepairOptions
@@ -47,7 +47,7 @@ def reestimate(
         for parameter, value in zip((norm.mean, norm.var), running[norm.output], strict=True):
             assert parameter.storage is not None
             values[parameter.storage.name] = parameter.storage.pack(value)
-    return models.apply(proto, Patch(values))
+    return model_file.apply(proto, Patch(values))
 
 
 def require_norms(proto: onnx.ModelProto, how: str) -> list[Norm]:

@@ -11,7 +11,7 @@ from typing import Any
 from asr_onnx.data.batches import Batches
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.files import write_text
-from asr_onnx.graph import model_file as models
+from asr_onnx.graph import model_file
 from asr_onnx.provenance import dumps
 from asr_onnx.reports import repair_page
 from asr_onnx.reports.comparison_page import comparison_page
@@ -97,7 +97,7 @@ def check_reports(
         if path.resolve() in taken:
             raise UsageError(f"--report '{path}' and {taken[path.resolve()]} are one file")
         taken[path.resolve()] = "another report"
-        models.check_target(path, None, force)
+        model_file.check_target(path, None, force)
         if path.suffix.lower() not in SUFFIXES:
             raise UsageError(f"--report '{path}': the name has to end in {' or '.join(SUFFIXES)}")
 

@@ -21,7 +21,7 @@ from asr_onnx.evaluation.gates import worst_agreement
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.evaluation.outputs import compare_outputs
 from asr_onnx.execution.session import Device, Runner, choose_device
-from asr_onnx.graph import model_file as models
+from asr_onnx.graph import model_file
 from asr_onnx.options import Execution
 from asr_onnx.provenance import __version__, sha256
 
@@ -82,8 +82,8 @@ def open_source(source: Source) -> Opened:
     Raises whatever opening them raises, ``ModelError`` when there are neither labelled data nor
     classes to agree on.
     """
-    proto = models.load(source.model).proto
-    files = sha256(models.files(source.model))
+    proto = model_file.load(source.model).proto
+    files = sha256(model_file.files(source.model))
     device = choose_device(source.execution.providers)
     labelled = LabelledData.of(proto, source.model, source, source, device)
     opened = open_data(proto, source.model, source.beside(source.data))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from models import files, normal
 
-from asr_onnx.cli import repair as cli_repair
+from asr_onnx.cli import repair as repair_command
 
 REPAIR = ("repair", "m.onnx", "--calib", "images", "-o", "out.onnx", "-q")
 
@@ -125,7 +125,7 @@ def test_an_interrupt_is_one_line_and_exit_code_130(folder, asr, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli_repair, "repair_model", interrupt)
+    monkeypatch.setattr(repair_command, "repair_model", interrupt)
     code, out, err = asr(*REPAIR)
     assert (code, out, err.strip()) == (130, "", "error: interrupted")
 
@@ -134,7 +134,7 @@ def test_a_surprise_is_one_line_unless_it_is_debugged(folder, asr, monkeypatch):
     def surprise(*_, **__):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(cli_repair, "repair_model", surprise)
+    monkeypatch.setattr(repair_command, "repair_model", surprise)
     monkeypatch.delenv("ASR_ONNX_DEBUG", raising=False)
     code, out, err = asr(*REPAIR)
     assert (code, out, err.count("\n")) == (1, "", 1)

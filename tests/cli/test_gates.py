@@ -11,9 +11,9 @@ import pytest
 from browser import WIDTHS, check_sound, rows, visible
 from models import external_copy, files, norm_net, normal, run, stored
 
-from asr_onnx.cli import repair as cli_repair
+from asr_onnx.cli import repair as repair_command
 from asr_onnx.graph.model_file import load
-from asr_onnx.repairing import verdict as acceptance
+from asr_onnx.repairing import verdict
 
 REPAIR = ("repair", "m.onnx", "--calib", "c.npy", "-o", "out.onnx", "--sparsity", "0.7",
           "--holdout", "0.5", "--providers", "cpu", "-q")  # fmt: skip
@@ -134,7 +134,7 @@ def test_force_overwrites_but_waives_no_gate(cases, asr, keep):
 @pytest.fixture
 def worse(cases, monkeypatch):
     """As if every repair were worse than plain pruning."""
-    monkeypatch.setattr(acceptance, "is_worse", lambda pruned, repaired: "'y' is worse")
+    monkeypatch.setattr(verdict, "is_worse", lambda pruned, repaired: "'y' is worse")
     return cases
 
 
@@ -187,7 +187,7 @@ def no_work(*_, **__):
 )
 def test_what_cannot_be_is_refused_before_any_work(cases, asr, monkeypatch, words, code, message):
     (cases / "out.rejected.onnx").write_text("of an earlier run")
-    monkeypatch.setattr(cli_repair, "repair_model", no_work)
+    monkeypatch.setattr(repair_command, "repair_model", no_work)
     before = {name: (cases / name).read_bytes() for name in files(cases)}
     found, out, err = asr(*REPAIR, *words)
     assert (found, out) == (code, "")

@@ -16,7 +16,7 @@ import onnx
 import pytest
 from models import ROOT, files, norm_net, normal, run, stored
 
-from asr_onnx.sweeps import work as sweep_work
+from asr_onnx.sweeps import work
 
 SWEEP = ("sweep", "m.onnx", "--calib", "c.npy", "--holdout", "0.5", "--providers", "cpu",
          "-o", "out")  # fmt: skip
@@ -115,13 +115,13 @@ def test_killed_and_started_again_it_does_the_rest(cases, jobs):
 
 
 def test_an_interrupt_keeps_what_is_finished(cases, asr, monkeypatch):
-    def interrupted(*args, wrapped=sweep_work.repair_all, calls=[], **settings):  # noqa: B006
+    def interrupted(*args, wrapped=work.repair_all, calls=[], **settings):  # noqa: B006
         calls.append(args)
         if len(calls) == 2:
             raise KeyboardInterrupt
         return wrapped(*args, **settings)
 
-    monkeypatch.setattr(sweep_work, "repair_all", interrupted)
+    monkeypatch.setattr(work, "repair_all", interrupted)
     words = (*SWEEP, "--recipes", "asr", "--sparsities", "0.5,0.7", "--cells-per-walk", "1")
     code, out, err = asr(*words)
     assert (code, out) == (130, "") and err.endswith("error: interrupted\n")

@@ -14,7 +14,7 @@ from rich.console import Console
 from asr_onnx import CompareOptions, RepairOptions, compare, repair
 from asr_onnx.evaluation.outputs import class_scores, compare_output, compare_outputs, stack
 from asr_onnx.provenance import dumps
-from asr_onnx.reports import repair_tables as report
+from asr_onnx.reports import repair_tables
 
 OPTIONS = RepairOptions(0.6, method="asr")
 
@@ -75,7 +75,7 @@ def test_stacking_batches():
 def test_a_report_is_json_and_says_what_was_done(rng):
     model = norm_net(rng)
     result = repair(model, normal(rng, 20, 3, 8, 8), OPTIONS)
-    found = json.loads(dumps(report.to_dict(result, files={"a": "b"})))
+    found = json.loads(dumps(repair_tables.to_dict(result, files={"a": "b"})))
     assert found["files"] == {"a": "b"}
     assert found["options"]["sparsity"] == 0.6
     assert found["images"] == {"solve": 16, "held_out": 4}
@@ -102,7 +102,7 @@ def test_a_report_holds_no_infinity(rng):
     result = repair(model, normal(rng, 20, 3, 8, 8), replace(OPTIONS, exclude="w2"))
     assert result.pruned_outputs["y"].relative_error == math.inf
     assert math.isnan(result.pruned_outputs["z"].cosine)
-    outputs = json.loads(dumps(report.to_dict(result)))["outputs"]
+    outputs = json.loads(dumps(repair_tables.to_dict(result)))["outputs"]
     assert outputs["pruned"]["y"]["relative_error"] is None
     assert outputs["pruned"]["z"]["cosine"] is None
 
@@ -112,8 +112,8 @@ def test_tables_name_every_site_and_output(rng):
     console = Console(width=120, record=True, quiet=True)
     with console.capture() as captured:
         console.quiet = False
-        console.print(report.site_table(result))
-        console.print(report.output_table(result))
+        console.print(repair_tables.site_table(result))
+        console.print(repair_tables.output_table(result))
     for word in ("w1", "w2", "all pruned sites", "pruned", "repaired", "4 held-out images"):
         assert word in captured.get()
 

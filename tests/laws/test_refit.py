@@ -16,7 +16,7 @@ from models import EVALUATION, ROOT, build, copied, norm_weights, normal, run, s
 from asr_onnx import CalibrationError, Execution, RepairOptions, load, prune, repair
 from asr_onnx.data.batches import as_batches, model_inputs, open_samples
 from asr_onnx.data.preprocess import Preprocess
-from asr_onnx.maths import least_squares as reconstruct
+from asr_onnx.maths import least_squares
 from asr_onnx.maths.second_moments import GramSums
 from asr_onnx.maths.targets import Frame, rectified
 from asr_onnx.solvers import refit
@@ -134,8 +134,8 @@ def test_every_turn_lowers_the_error_a_relu_lets_through(rng):
     for _ in range(5):
         sums = GramSums()
         sums.update(x[None], target)
-        rows = reconstruct.refit(sums.result(), old, mask, 1e-6)
-        fitted = x @ rows[0].T + reconstruct.bias(sums.result(), rows)
+        rows = least_squares.refit(sums.result(), old, mask, 1e-6)
+        fitted = x @ rows[0].T + least_squares.bias(sums.result(), rows)
         wrong = np.where(dense > 0, dense - fitted, np.maximum(fitted, 0))
         errors.append(np.square(wrong).mean())
         target = rectified(dense, fitted.astype(np.float32))

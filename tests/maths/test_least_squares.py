@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_onnx.maths import least_squares as reconstruct
+from asr_onnx.maths import least_squares
 from asr_onnx.maths.least_squares import bias, refit, restore_variance, ridge
 from asr_onnx.maths.masks import largest_mask
 from asr_onnx.maths.second_moments import GramSums
@@ -42,9 +42,9 @@ def random_mask(rng, shape, density=0.4):
 def solver(monkeypatch, name):
     """Make ``refit`` use one of its three ways; the list returned has a name for each call."""
     used = []
-    way = getattr(reconstruct, name)
+    way = getattr(least_squares, name)
     for other in ("_exact", "_masked_cg", "_whole"):
-        monkeypatch.setattr(reconstruct, other, lambda *a: used.append(name) or way(*a))
+        monkeypatch.setattr(least_squares, other, lambda *a: used.append(name) or way(*a))
     return used
 
 
@@ -149,7 +149,7 @@ def test_conjugate_gradients_agree_with_the_exact_solve(seed, rows, density):
     d = ridge(gram)
     h, right = gram.inputs[0] + d[0] * np.eye(24), (gram.cross + d * old)[0]
     start = np.where(mask, old[0], 0.0)
-    exact, cg = (f(h, right, mask, start) for f in (reconstruct._exact, reconstruct._masked_cg))
+    exact, cg = (f(h, right, mask, start) for f in (least_squares._exact, least_squares._masked_cg))
     residual = np.linalg.norm(np.where(mask, right - cg @ h, 0.0), axis=1)
     assert (residual <= 1.01e-5 * np.linalg.norm(np.where(mask, right, 0.0), axis=1)).all()
     change = np.linalg.norm(cg - exact, axis=1)
@@ -159,9 +159,9 @@ def test_conjugate_gradients_agree_with_the_exact_solve(seed, rows, density):
 def test_the_cheaper_way_is_taken(rng, monkeypatch):
     taken = []
     for name in ("_exact", "_masked_cg"):
-        way = getattr(reconstruct, name)
+        way = getattr(least_squares, name)
         monkeypatch.setattr(
-            reconstruct, name, lambda *a, name=name, way=way: taken.append(name) or way(*a)
+            least_squares, name, lambda *a, name=name, way=way: taken.append(name) or way(*a)
         )
     x, old, y, _ = problem(rng, 2, 3, k=400, positions=900)
     mask = np.zeros(old.shape, bool)
@@ -176,7 +176,7 @@ def test_full_rows_share_a_factorisation(rng, monkeypatch):
     x, old, y, _ = problem(rng, 2, 3, k=40, positions=900)
     whole = np.ones(old.shape, bool)
     wanted = refit(moments(x, y), old, whole)
-    monkeypatch.setattr(reconstruct, "_whole", reconstruct._exact)
+    monkeypatch.setattr(least_squares, "_whole", least_squares._exact)
     np.testing.assert_allclose(refit(moments(x, y), old, whole), wanted, rtol=1e-9, atol=1e-12)
 
 

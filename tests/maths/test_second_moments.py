@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from models import normal
 
-from asr_onnx.maths import second_moments as gram_module
+from asr_onnx.maths import second_moments
 from asr_onnx.maths.second_moments import Gram, GramSums
 
 FIELDS = ("inputs", "cross", "mean_x", "mean_y", "var_y")
@@ -75,7 +75,7 @@ def test_targets_that_change_take_the_patches_moments_as_they_are(rng):
 def test_many_positions_are_summed_in_slices(rng, monkeypatch):
     x, y = data(rng, positions=3000)
     whole = summed(x, y)
-    monkeypatch.setattr(gram_module, "_SLICE", 64)
+    monkeypatch.setattr(second_moments, "_SLICE", 64)
     assert_same(summed(x, y), whole)
 
 

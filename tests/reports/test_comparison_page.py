@@ -13,8 +13,7 @@ from models import copied, norm_net, normal, run, stored
 import asr_onnx
 from asr_onnx import CompareOptions, Gates, PruneOptions
 from asr_onnx.provenance import dumps
-from asr_onnx.reports import comparison_page
-from asr_onnx.reports import comparison_tables as comparison_report
+from asr_onnx.reports import comparison_page, comparison_tables
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +27,7 @@ def told():
     labels[:7] = (labels[:7] + 1) % 5
     models = {f"{s:.0%}.onnx": asr_onnx.prune(net, PruneOptions(s)) for s in (0.3, 0.95)}
     found = asr_onnx.compare(net, models, x, labels, CompareOptions(topk=2))
-    content = comparison_report.to_dict(
+    content = comparison_tables.to_dict(
         found, Gates(), files={"m.onnx": "f" * 64}, data={"path": "x.npy", "seed": 0}
     )
     content = json.loads(dumps(content))

@@ -15,9 +15,8 @@ from models import norm_net, normal
 
 from asr_onnx import RepairOptions, repair
 from asr_onnx.provenance import dumps
-from asr_onnx.reports import page as html
-from asr_onnx.reports import repair_page
-from asr_onnx.reports import repair_tables as report
+from asr_onnx.reports import page as pages
+from asr_onnx.reports import repair_page, repair_tables
 from asr_onnx.reports.repair_charts import charts
 
 OPTIONS = RepairOptions(0.6, method="asr")
@@ -28,7 +27,7 @@ def told():
     """A report as JSON gives it back."""
     rng = np.random.default_rng(1)
     result = repair(norm_net(rng), normal(rng, 20, 3, 8, 8), OPTIONS)
-    return json.loads(dumps(report.to_dict(result, model="nets/m.onnx")))
+    return json.loads(dumps(repair_tables.to_dict(result, model="nets/m.onnx")))
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -233,13 +232,13 @@ def test_the_words_of_a_chart_have_its_numbers(told):
 @pytest.mark.parametrize(
     "write, x, shown",
     [
-        (html.listed, ["a"], "a"), (html.listed, ["a", "b", "c"], "a, b and c"),
-        (html.share, None, "–"), (html.share, 0.5, "50.0%"), (html.number, None, "–"),
-        (html.number, 0.0, "0"), (html.number, 0.95, "0.950"), (html.number, 1.0984, "1.098"),
-        (html.number, 123.4, "123.4"), (html.ratio, None, "∞"), (html.middle, [], "–"),
-        (html.middle, [3.0, None, 1.0], "2.000"), (html.value, True, "yes"),
-        (html.value, ["Conv", "Gemm"], "Conv, Gemm"), (html.value, None, "–"),
-        (partial(html.number, digits=4), 0.78404, "0.7840"),
+        (pages.listed, ["a"], "a"), (pages.listed, ["a", "b", "c"], "a, b and c"),
+        (pages.share, None, "–"), (pages.share, 0.5, "50.0%"), (pages.number, None, "–"),
+        (pages.number, 0.0, "0"), (pages.number, 0.95, "0.950"), (pages.number, 1.0984, "1.098"),
+        (pages.number, 123.4, "123.4"), (pages.ratio, None, "∞"), (pages.middle, [], "–"),
+        (pages.middle, [3.0, None, 1.0], "2.000"), (pages.value, True, "yes"),
+        (pages.value, ["Conv", "Gemm"], "Conv, Gemm"), (pages.value, None, "–"),
+        (partial(pages.number, digits=4), 0.78404, "0.7840"),
     ],
 )  # fmt: skip
 def test_numbers_for_people(write, x, shown):
@@ -248,6 +247,6 @@ def test_numbers_for_people(write, x, shown):
 
 def test_a_map_of_classes_has_positions_not_images(rng):
     result = repair(norm_net(rng), normal(rng, 20, 3, 8, 8), replace(OPTIONS, sparsity=0.3))
-    told = report.to_dict(replace(result, answers=None))
+    told = repair_tables.to_dict(replace(result, answers=None))
     assert "of the positions in 4 held-out images" in repair_page.verdict(told)
     assert repair_page.main_output(told) == "y"

@@ -21,7 +21,7 @@ from asr_onnx import AsrError, CompareOptions, Execution, ModelError, PruneOptio
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.reports.sweep_chart import curve, draw_file
-from asr_onnx.sweeps import work as sweep_work
+from asr_onnx.sweeps import work
 from asr_onnx.sweeps.grid import GridOptions, plan
 from asr_onnx.sweeps.jobs import make_jobs
 from asr_onnx.sweeps.source import Source, digest, open_source
@@ -87,7 +87,7 @@ def test_a_cell_is_what_repair_and_compare_say(cases):
         point = {k: cell[k] for k in ("sparsity", "pattern")}
         options = asr_onnx.recipe(cell["recipe"], **point)
         result = asr_onnx.repair(cases, calibration, options)
-        pruned = asr_onnx.prune(cases, sweep_work.prune_options(options))  # by magnitude, always
+        pruned = asr_onnx.prune(cases, work.prune_options(options))  # by magnitude, always
         models = {"repaired": result.model, "pruned": pruned}
         x, labels = np.load("t.npy"), np.load("l.npy")
         compared = asr_onnx.compare(cases, models, x, labels, CompareOptions(latency=False))
@@ -149,7 +149,7 @@ def test_what_is_finished_is_not_done_again(cases, monkeypatch):
         raise AssertionError("there was something to do")
 
     with monkeypatch.context() as patch:
-        patch.setattr(sweep_work, "repair_all", no_work)
+        patch.setattr(work, "repair_all", no_work)
         patch.setattr(LabelledData, "top1", no_work)
         again, reused = sweep(**LABELLED)
     assert reused == 2 and again == first and state() == before
