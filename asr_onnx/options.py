@@ -47,7 +47,7 @@ class PruneOptions:
     """
 
     sparsity: float | None = option(
-        None, f"Share of the weights to zero.  [default: {SPARSITY:g}]", kind="number"
+        None, f"Share of the weights to zero, 0.8 or 80%.  [default: {SPARSITY:g}]", kind="percent"
     )
     pattern: Pattern | str | None = option(
         None,

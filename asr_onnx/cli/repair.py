@@ -206,8 +206,8 @@ def _open(request: Request, log: Console) -> Opened:
     device = choose_device(request.execution.providers)
     how = request.calibration
     labelled = LabelledData.of(reference, request.model, request.labels, how, device)
-    if data.note:
-        log.print(data.note, highlight=False, markup=False, soft_wrap=True)
+    for note in data.notes:
+        log.print(note, highlight=False, markup=False, soft_wrap=True)
     count = batches.num_solve + batches.num_held_out
     log.print(f"calibration: {count} samples, {data.preprocessing}", highlight=False)
     warning = check_preprocessing(reference, batches, device)

@@ -32,6 +32,21 @@ class Numbers(_Word):
             self.fail(f"'{value}' is not numbers separated by commas", param, ctx)
 
 
+class Percent(_Word):
+    """``0.8`` or ``80%``."""
+
+    name = "share"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        try:
+            return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+        except ValueError:
+            self.fail(f"'{value}' is not a share such as 0.8 or 80%", param, ctx)
+
+
 class SizeType(_Word):
     """``256``, ``224,320`` (height, width), or ``none``."""
 
@@ -85,6 +100,7 @@ KINDS: dict[str, Any] = {
     "natural": click.IntRange(0),
     "share": click.FloatRange(0, 1, max_open=True),
     "path": click.Path(path_type=Path),
+    "percent": Percent(),
     "numbers": NUMBERS,
     "size": SIZE,
     "bytes": BYTES,

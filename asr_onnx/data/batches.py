@@ -74,8 +74,7 @@ class Batches:
         self.fixed_batch = fixed_batch(self.inputs)
         self.batch_size = self.fixed_batch or batch_size
         self.batches = self._cut(chosen, full_only=self.fixed_batch is not None)
-        self._first = self.batches[0].samples[0]
-        self._shapes = {n: a.shape for n, a in self._checked(self._first).items()}
+        self._checked(self.batches[0].samples[0])  # what does not fit at all is told at once
 
     @property
     def num_solve(self) -> int:
@@ -103,23 +102,26 @@ class Batches:
 
         Raises ``CalibrationError`` naming the sample that cannot be used.
         """
+        first = self._checked(batch.samples[0])
+        shapes = {name: array.shape for name, array in first.items()}
         stacked = {
-            i.name: np.empty((len(batch.samples), *self._shapes[i.name]), i.dtype)
-            for i in self.inputs
+            i.name: np.empty((len(batch.samples), *shapes[i.name]), i.dtype) for i in self.inputs
         }
         for row, index in enumerate(batch.samples):
-            for name, array in self._checked(index).items():
-                if array.shape != self._shapes[name]:
-                    raise self._misfit(index, name, array.shape)
+            for name, array in (self._checked(index) if row else first).items():
+                if array.shape != shapes[name]:
+                    raise self._misfit(batch.samples[0], shapes[name], index, array.shape, name)
                 stacked[name][row] = array
         return stacked
 
-    def _misfit(self, index: int, name: str, shape: tuple[int, ...]) -> CalibrationError:
-        one, other = self.samples.name(self._first), self.samples.name(index)
+    def _misfit(
+        self, first: int, shape: tuple[int, ...], index: int, other: tuple[int, ...], name: str
+    ) -> CalibrationError:
+        one, two = self.samples.name(first), self.samples.name(index)
         return CalibrationError(
-            f"samples '{one}' {shape_text(self._shapes[name])} and '{other}' {shape_text(shape)} "
-            f"of input '{name}' differ in shape: give --resize or --crop for images, "
-            "arrays of one shape"
+            f"samples '{one}' {shape_text(shape)} and '{two}' {shape_text(other)} of input "
+            f"'{name}' differ in shape: give --resize or --crop for images, arrays of one shape, "
+            "or --batch-size 1"
         )
 
     def _checked(self, index: int) -> dict[str, AnyArray]:

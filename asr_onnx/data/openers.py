@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +14,12 @@ import numpy as np
 from asr_onnx.arrays import AnyArray
 from asr_onnx.data.arrays import ArraySamples
 from asr_onnx.data.foreign import data_sets, from_test_data
-from asr_onnx.data.pictures import read_image
+from asr_onnx.data.pictures import SUFFIXES, read_image
 from asr_onnx.data.preprocess import Preprocess, ResolvedPreprocess
 from asr_onnx.errors import CalibrationError, UsageError
 from asr_onnx.graph.inputs import ModelInput
 
-IMAGES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+IMAGES = SUFFIXES
 ARRAYS = (".npy", ".npz")
 
 
@@ -160,6 +161,21 @@ def open_samples(
     raise CalibrationError(
         f"calibration data '{path}' is neither a folder of images nor a .npy or .npz file"
     )
+
+
+def left_out(path: Path) -> str | None:
+    """A line that tells which files of a folder are not used as data; ``None`` where all are."""
+    place = Place(path)
+    if not path.is_dir() or data_sets(path):
+        return None
+    others = Counter(
+        p.suffix.lower() or p.name for p in place.files if p not in place.of((*IMAGES, *ARRAYS))
+    )
+    if not others:
+        return None
+    count = others.total()
+    kinds = ", ".join(sorted(others))
+    return f"{count} file{'s' * (count > 1)} in '{path}' ignored: {kinds}"
 
 
 def take(samples: Samples, count: int, seed: int) -> tuple[int, ...]:

@@ -12,6 +12,11 @@ from asr_onnx.errors import CalibrationError
 
 Size = tuple[int, int]  # height, width
 
+# What is ever opened, by suffix.  The decoder goes by a file's content: an EPS called x.png would
+# otherwise start Ghostscript.
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+_FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -22,12 +27,12 @@ RESAMPLING = {
 
 
 def read_image(path: Path) -> Image.Image:
-    """Decode a file (the first frame of several) and turn it upright.
+    """Decode a PNG, JPEG, BMP, WEBP, TIFF or GIF (the first frame) and turn it upright.
 
     Raises ``CalibrationError`` naming the file when it is missing, damaged or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=_FORMATS) as image:
             return ImageOps.exif_transpose(image)
     except Exception as error:  # decoders raise whatever they trip over
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -54,7 +59,8 @@ class Geometry:
     """How pictures come to their size: resize, then centre crop, ``keep`` excepted from both.
 
     With ``cover`` the aspect ratio is kept and the picture just covers ``resize``; without, it gets
-    exactly that size.  ``None`` leaves a step out.
+    exactly that size.  ``None`` leaves a step out.  With ``box`` a picture is made to fit into that
+    size, its aspect ratio kept (a letterbox); what is missing is for ``frame`` to say.
     """
 
     resize: Size | None = None
@@ -62,12 +68,18 @@ class Geometry:
     crop: Size | None = None
     keep: Size | None = None
     interpolation: str = "bilinear"
+    box: Size | None = None
+    centred: bool = True  # in the box; else in its upper left corner
 
     def apply(self, image: Image.Image, name: str = "image") -> Image.Image:
         """The picture at its new size; ``CalibrationError`` when it is smaller than the crop."""
         size = (image.height, image.width)
         if size == self.keep:
             return image
+        if self.box is not None:
+            fitted = _fit(size, self.box)
+            same = fitted == size
+            return image if same else image.resize(fitted[::-1], RESAMPLING[self.interpolation])
         if self.resize is not None:
             size = _cover(size, self.resize) if self.cover else self.resize
             image = image.resize(size[::-1], RESAMPLING[self.interpolation])
@@ -81,9 +93,21 @@ class Geometry:
         top, left = (round((have - want) / 2) for have, want in zip(size, self.crop, strict=True))
         return image.crop((left, top, left + self.crop[1], top + self.crop[0]))
 
+    def frame(self, size: Size) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Rows above and below, columns left and right that a picture lacks of its box."""
+        if self.box is None:
+            return (0, 0), (0, 0)
+        lacks = [want - have for want, have in zip(self.box, size, strict=True)]
+        before = [n // 2 if self.centred else 0 for n in lacks]
+        rows, columns = ((b, n - b) for b, n in zip(before, lacks, strict=True))
+        return rows, columns
+
     def describe(self) -> str:
         """The steps, as a phrase."""
         steps = []
+        if self.box is not None:
+            where = "centred" if self.centred else "in the upper left corner"
+            steps.append(f"fitted into {size_text(self.box)} ({self.interpolation}), {where}")
         if self.resize is not None and self.cover and self.resize[0] == self.resize[1]:
             steps.append(f"shorter side to {self.resize[0]} ({self.interpolation})")
         elif self.resize is not None:
@@ -98,6 +122,13 @@ class Geometry:
 def size_text(size: tuple[int | None, int | None]) -> str:
     """A size for people, height first: ``224x224``."""
     return "x".join("?" if s is None else str(s) for s in size)
+
+
+def _fit(size: Size, box: Size) -> Size:
+    """The largest size of the same aspect ratio within ``box``, rounded."""
+    (height, width), (bh, bw) = size, box
+    ratio = min(bh / height, bw / width)
+    return max(1, min(bh, round(height * ratio))), max(1, min(bw, round(width * ratio)))
 
 
 def _cover(size: Size, target: Size) -> Size:

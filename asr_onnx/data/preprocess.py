@@ -24,6 +24,7 @@ _CHOICES = {
     "color": ("rgb", "bgr"),
     "layout": ("auto", "nchw", "nhwc"),
     "interpolation": tuple(RESAMPLING),
+    "pad_at": ("center", "corner"),
 }
 
 
@@ -37,7 +38,9 @@ class Preprocess:
     is cut from the centre.  Automatic sizes: an image of the model's size stays as it is, others
     have the shorter side resized to size / 0.875 and are cropped to size.  With only one of the two
     given, an automatic crop is to the model's size, an automatic resize is none before a crop
-    and to the model's exact size where ``crop`` is ``None``.
+    and to the model's exact size where ``crop`` is ``None``.  With ``pad``, a pixel value, images
+    keep their aspect ratio and are fitted into ``resize`` (height, width), by default the model's
+    size, ``pad_at`` its centre or its upper left corner, and the rest gets that value: a letterbox.
 
     Raises ``UsageError`` for invalid values.
     """
@@ -50,6 +53,8 @@ class Preprocess:
     resize: int | Size | Auto | None = "auto"
     crop: int | Size | Auto | None = "auto"
     interpolation: str = "bilinear"
+    pad: float | None = None
+    pad_at: Literal["center", "corner"] = "center"
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -61,6 +66,10 @@ class Preprocess:
             object.__setattr__(self, name, _channel_values(name, getattr(self, name)))
         for name in ("resize", "crop"):
             object.__setattr__(self, name, _size(name, getattr(self, name)))
+        if self.pad is not None and not (_is_number(self.pad) and 0 <= self.pad <= 255):
+            raise UsageError(f"pad {self.pad!r} is not a pixel value, 0 to 255")
+        if self.pad is not None and self.crop not in ("auto", None):
+            raise UsageError("pad fits images in whole: leave out crop")
         if self.scale != "auto" and not (_is_number(self.scale) and self.scale > 0):
             raise UsageError(f"scale {self.scale!r} is not a positive number")
 
@@ -109,6 +118,8 @@ class Preprocess:
             raise UsageError(f"{input} takes pixels as they are: leave out mean, std and scale")
         size = None if height is None or width is None else (height, width)
         geometry = _geometry(self, size)
+        if self.pad is not None and geometry.box is None:
+            raise UsageError(f"{input} leaves its size open: give --resize H,W to pad to")
         return ResolvedPreprocess(
             settled, input, channels, (height, width), geometry, _tables(settled, input, channels)
         )
@@ -149,16 +160,23 @@ class ResolvedPreprocess:
         Raises ``CalibrationError`` naming the image when it does not come to the model's size.
         """
         image = self.geometry.apply(with_channels(image, self.channels), name)
-        size = (image.height, image.width)
+        rows, columns = self.geometry.frame((image.height, image.width))
+        size = (image.height + sum(rows), image.width + sum(columns))
         if any(want not in (None, have) for want, have in zip(self.size, size, strict=True)):
             raise CalibrationError(
                 f"image '{name}' comes to {size_text(size)}, but input '{self.input.name}' takes "
                 f"{size_text(self.size)} (height x width): give --resize or --crop for that size"
             )
-        pixels = np.asarray(image).reshape(*size, self.channels)
+        pixels = np.asarray(image).reshape(image.height, image.width, self.channels)
         if self.settings.color == "bgr":
             pixels = pixels[..., ::-1]
         fed = [table[pixels[..., c]] for c, table in enumerate(self.tables)]
+        if self.settings.pad is not None:
+            edges = _values(self.settings, np.array([self.settings.pad]))[:, 0]
+            fed = [
+                np.pad(plane, (rows, columns), constant_values=edges[c % len(edges)])
+                for c, plane in enumerate(fed)
+            ]
         axis = 0 if self.settings.layout == "nchw" else -1
         return np.ascontiguousarray(np.stack(fed, axis))
 
@@ -167,6 +185,8 @@ class ResolvedPreprocess:
         s = self.settings
         color = s.color.upper() if self.channels == 3 else "grey"
         parts = [color, self.geometry.describe()]
+        if s.pad is not None:
+            parts.append(f"the rest {s.pad:g}")
         if s.scale != 1:
             known = s.scale == 1 / 255
             parts.append("pixels / 255" if known else f"pixels * {s.scale:g}")
@@ -209,6 +229,11 @@ def _guess_layout(input: ModelInput) -> Literal["nchw", "nhwc"]:
 
 def _geometry(p: Preprocess, size: Size | None) -> Geometry:
     how = p.interpolation
+    if p.pad is not None:
+        box = size if p.resize in ("auto", None) else p.resize
+        box = (box, box) if isinstance(box, int) else box
+        box = None if isinstance(box, str) else box
+        return Geometry(interpolation=how, box=box, centred=p.pad_at == "center")
     if p.resize == "auto" and p.crop == "auto":
         if size is None:
             return Geometry(interpolation=how)
@@ -224,11 +249,16 @@ def _geometry(p: Preprocess, size: Size | None) -> Geometry:
 
 def _tables(p: Preprocess, input: ModelInput, channels: int) -> AnyArray:
     """Value fed for each channel and pixel value, (C, 256), in the model's element type."""
-    mean, std = (np.array(v or (_NEUTRAL[n],)) for n, v in (("mean", p.mean), ("std", p.std)))
-    values: FloatArray = np.arange(256.0) * float(p.scale)
-    values = (values - mean[:, None].astype(float)) / std[:, None].astype(float)
+    values = _values(p, np.arange(256.0))
     with np.errstate(over="ignore"):
         tables = np.broadcast_to(values, (channels, 256)).astype(input.dtype)
     if not np.isfinite(tables).all():
         raise UsageError(f"mean, std and scale give values that {input} cannot hold")
     return tables
+
+
+def _values(p: Preprocess, pixels: FloatArray) -> FloatArray:
+    """What is fed for ``pixels`` (P,): (1 or C, P)."""
+    mean, std = (np.array(v or (_NEUTRAL[n],)) for n, v in (("mean", p.mean), ("std", p.std)))
+    scaled = pixels * float(p.scale)
+    return np.asarray((scaled - mean[:, None].astype(float)) / std[:, None].astype(float))

@@ -35,7 +35,20 @@ PRESETS: Mapping[str, Settings] = {
     },
     "minus-one-one": {"mean": (0.5,), "std": (0.5,), "scale": 1 / 255},  # pixels / 127.5 - 1
     "raw": {"mean": None, "std": None, "scale": 1.0},
-}
+    # keras.applications.imagenet_utils.preprocess_input, mode "tf": pixels / 127.5 - 1.
+    "tf": {"mean": (0.5,), "std": (0.5,), "scale": 1 / 255},
+    # Caffe's mean pixel of ImageNet, BGR (BVLC's reference models; OpenCV's dnn samples).
+    "caffe": {"color": "bgr", "mean": (104.0, 117.0, 123.0), "std": None, "scale": 1.0},
+    # ultralytics.data.augment.LetterBox: grey 114, centred; pixels / 255.
+    "yolo": {"mean": None, "std": None, "scale": 1 / 255, "pad": 114.0},
+    # PaddleOCR's RecResizeImg: BGR, (pixels / 255 - 0.5) / 0.5, zeros to the right of the text.
+    "paddleocr": {
+        "color": "bgr", "mean": (0.5,), "std": (0.5,), "scale": 1 / 255, "pad": 127.5,
+        "pad_at": "corner",
+    },
+    # facenet-pytorch's fixed_image_standardization: (pixels - 127.5) / 128.
+    "mtcnn": {"mean": (127.5,), "std": (128.0,), "scale": 1.0},
+}  # fmt: skip
 FILE_NAME = "preprocessor_config.json"
 
 _EXPECTED = (

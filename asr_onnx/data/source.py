@@ -12,7 +12,7 @@ import onnx
 from asr_onnx.data.arrays import ArraySamples
 from asr_onnx.data.batches import Batches
 from asr_onnx.data.foreign import from_json, from_script
-from asr_onnx.data.openers import IMAGES, ImageSamples, Samples, open_samples
+from asr_onnx.data.openers import IMAGES, ImageSamples, Samples, left_out, open_samples
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.data.preprocess_files import (
     FILE_NAME,
@@ -60,6 +60,14 @@ class ImageOptions:
         None, "Centre crop: side, H,W, or none.  [default: to fit]", kind="size"
     )
 
+    pad: str | None = option(
+        None,
+        "Keep the aspect ratio and fill up with a pixel value, 0 to 255, around the image or below "
+        "and to the right of it (corner).  [default: no]",
+        kind="text",
+        metavar="VALUE[:center|corner]",
+    )
+
     def choose(self, model: Path, images: bool) -> tuple[Preprocess, str | None]:
         """Options first, then ``preprocess``, then for ``images`` a file next to the model.
 
@@ -67,6 +75,8 @@ class ImageOptions:
         """
         given = {n: v for n in _IMAGES_ONLY if (v := getattr(self, n)) is not None}
         given = {n: None if v == "none" else v for n, v in given.items()}
+        if self.pad is not None:
+            given |= _parse_pad(self.pad)
         if self.preprocess:
             return load_preprocess(self.preprocess, given), None
         found = find_beside(model) if images else None
@@ -204,12 +214,12 @@ class LabelOptions:
 
 @dataclass(frozen=True)
 class DataSource:
-    """Calibration data, where they come from, what is done to them; ``note`` tells of a choice."""
+    """Calibration data, where they come from, what is done to them; ``notes`` are worth knowing."""
 
     batches: Batches
     path: str
     preprocessing: str
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def open_data(proto: onnx.ModelProto, model: Path, options: CalibrationOptions) -> DataSource:
@@ -234,7 +244,17 @@ def open_data(proto: onnx.ModelProto, model: Path, options: CalibrationOptions) 
         seed=options.seed,
         holdout=options.holdout,
     )
-    return DataSource(batches, path, describe(samples), note)
+    ignored = left_out(options.calib) if options.calib else None
+    return DataSource(batches, path, describe(samples), tuple(filter(None, (note, ignored))))
+
+
+def _parse_pad(text: str) -> dict[str, Any]:
+    """``114`` or ``114:corner`` as settings of ``Preprocess``."""
+    value, _, place = text.partition(":")
+    try:
+        return {"pad": float(value), "pad_at": place or "center"}
+    except ValueError:
+        raise UsageError(f"pad '{text}' is not VALUE[:center|corner], such as 114") from None
 
 
 def describe(samples: Samples) -> str:

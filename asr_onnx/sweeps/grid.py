@@ -151,8 +151,7 @@ def run(
 
 def _news(opened: Opened, missing: int, cells: int) -> Iterator[str]:
     """What is worth knowing before the work; data are looked at only if there is some."""
-    if opened.note:
-        yield opened.note
+    yield from opened.notes
     data = opened.batches
     yield f"calibration: {data.num_solve + data.num_held_out} samples, {opened.preprocessing}"
     yield f"{cells - missing} of {cells} cells were finished before"

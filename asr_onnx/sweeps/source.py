@@ -56,7 +56,7 @@ class Opened:
     """A source's live objects; ``files`` are the hashes of the model's files by path.
 
     ``labelled`` is ``None`` without labelled data.  ``identity`` is everything that a result
-    depends on besides its options, as JSON can hold it; ``note`` tells of a choice that was made.
+    depends on besides its options, as JSON can hold it; ``notes`` are worth knowing.
     """
 
     source: Source
@@ -65,7 +65,7 @@ class Opened:
     batches: Batches
     calib: str
     preprocessing: str
-    note: str | None
+    notes: tuple[str, ...]
     labelled: LabelledData | None
     device: Device
     identity: Mapping[str, Any]
@@ -101,7 +101,7 @@ def open_source(source: Source) -> Opened:
         "data": _labelled_identity(labelled) if labelled else None,
     }
     return Opened(
-        source, proto, files, opened.batches, opened.path, opened.preprocessing, opened.note,
+        source, proto, files, opened.batches, opened.path, opened.preprocessing, opened.notes,
         labelled, device, identity,
     )  # fmt: skip
 

@@ -114,3 +114,17 @@ def test_a_terminal_without_arrows_is_no_reason_to_fail(folder):
     done = in_a_process("prune", "m.onnx", PYTHONIOENCODING="cp1252")
     assert (done.returncode, done.stderr) == (0, "")
     assert "weights are zero ? m.pruned.onnx" in done.stdout
+
+
+def test_a_sparsity_in_percent_is_that_share(folder, asr):
+    assert asr("prune", "m.onnx", "--sparsity", "50%", "-o", "a.onnx", "-q")[0] == 0
+    assert asr("prune", "m.onnx", "--sparsity", "0.5", "-o", "b.onnx", "-q")[0] == 0
+    assert (folder / "a.onnx").read_bytes() == (folder / "b.onnx").read_bytes()
+    code, _, err = asr("prune", "m.onnx", "--sparsity", "half", "--force")
+    assert code == 2 and "'half' is not a share such as 0.8 or 80%" in err
+
+
+def test_what_a_folder_holds_besides_data_is_told(folder, asr):
+    (folder / "images" / "notes.txt").write_text("x")
+    code, _, err = asr("repair", "m.onnx", "--calib", "images", *SETTINGS)
+    assert code == 0 and "1 file in 'images' ignored: .txt" in err

@@ -20,6 +20,7 @@ from asr_onnx.data.batches import (
     open_samples,
     take,
 )
+from asr_onnx.data.openers import left_out
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.errors import CalibrationError, ModelError, UsageError
 
@@ -397,7 +398,7 @@ def test_images_of_different_sizes_name_two_and_the_cure(tmp_path):
     picture(tmp_path / "a.png", 1, (4, 4))
     picture(tmp_path / "b.png", 1, (5, 6))
     with pytest.raises(CalibrationError) as caught:
-        list(Batches(open_samples(tmp_path, [free]), [free]))
+        list(Batches(open_samples(tmp_path, [free]), [free], holdout=0))
     for part in ("'a.png' [3, 4, 4]", "'b.png' [3, 6, 5]", "--resize", "--crop"):
         assert part in str(caught.value)
     cured = Batches(open_samples(tmp_path, [free], Preprocess(crop=4)), [free])
@@ -477,3 +478,37 @@ def test_as_batches_refuses_other_data():
         as_batches([], [X])
     with pytest.raises(UsageError, match="leave out the preprocessing"):
         as_batches(rows(2), [X], Preprocess(crop=4))
+
+
+def test_sizes_may_vary_from_batch_to_batch(tmp_path):
+    free = ModelInput("x", np.dtype("float32"), (None, 3, None, None))
+    for number, size in enumerate([(4, 4), (5, 6), (8, 3)]):
+        picture(tmp_path / f"{number}.png", 1, size)
+    found = Batches(open_samples(tmp_path, [free]), [free], batch_size=1, holdout=0)
+    assert sorted(f["x"].shape for f in found) == [(1, 3, 3, 8), (1, 3, 4, 4), (1, 3, 6, 5)]
+
+
+@pytest.mark.parametrize("kind", ["TIFF", "GIF", "BMP", "WEBP", "PNG", "JPEG"])
+def test_every_format_that_is_named_is_read(tmp_path, kind):
+    free = ModelInput("x", np.dtype("float32"), (None, 3, None, None))
+    path = tmp_path / f"a.{ {'JPEG': 'jpg', 'TIFF': 'tif'}.get(kind, kind.lower()) }"
+    Image.fromarray(np.full((6, 6, 3), 128, np.uint8)).save(path, kind)
+    (feeds,) = Batches(open_samples(tmp_path, [free]), [free], holdout=0)
+    assert feeds["x"].shape == (1, 3, 6, 6)
+
+
+def test_nothing_else_is_opened_whatever_it_is_called(tmp_path):
+    free = ModelInput("x", np.dtype("float32"), (None, 3, None, None))
+    Image.fromarray(np.zeros((6, 6, 3), np.uint8)).save(tmp_path / "a.eps", "EPS")
+    (tmp_path / "a.eps").rename(tmp_path / "a.png")
+    with pytest.raises(CalibrationError, match=r"image '.*a.png' cannot be read"):
+        Batches(open_samples(tmp_path, [free]), [free])
+
+
+def test_files_that_are_no_data_are_counted(tmp_path):
+    picture(tmp_path / "images" / "a.png", 1)
+    assert left_out(tmp_path / "images") is None
+    for name in ("b.txt", "c.txt", "d.heic"):
+        (tmp_path / "images" / name).write_text("x")
+    assert left_out(tmp_path / "images").startswith("3 files in '")
+    assert left_out(tmp_path / "images").endswith("ignored: .heic, .txt")

@@ -313,3 +313,49 @@ def test_unreadable_image_is_named(tmp_path):
     for name in ["cut.png", "text.png", "missing.png"]:
         with pytest.raises(CalibrationError, match=f"{name}' cannot be read"):
             read_image(Path(tmp_path / name))
+
+
+def letterboxed(image, size, value, corner, mean=0.0, std=1.0, scale=1.0):
+    """By hand: fitted, then put into a box full of ``value``; (H, W, 3)."""
+    height, width = size
+    ratio = min(height / image.height, width / image.width)
+    inner = round(image.height * ratio), round(image.width * ratio)
+    small = np.asarray(image.resize(inner[::-1], Image.Resampling.BILINEAR), np.float64)
+    box = np.full((height, width, 3), float(value))
+    top, left = (0, 0) if corner else ((height - inner[0]) // 2, (width - inner[1]) // 2)
+    box[top : top + inner[0], left : left + inner[1]] = small
+    return (box * scale - mean) / std
+
+
+@pytest.mark.parametrize("size", [(10, 20), (20, 10), (7, 7), (40, 13)])
+@pytest.mark.parametrize("corner", [False, True])
+def test_a_letterbox_is_that_made_by_hand(rng, size, corner):
+    image = Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8))
+    wanted = ModelInput("x", np.dtype("float32"), (None, 3, 16, 24))
+    how = Preprocess(
+        pad=114, pad_at="corner" if corner else "center", mean=(0.5,), std=(0.25,), scale=1 / 255
+    )
+    found = how.resolve(wanted).apply(image)
+    by_hand = letterboxed(image, (16, 24), 114, corner, 0.5, 0.25, 1 / 255)
+    np.testing.assert_allclose(found.transpose(1, 2, 0), by_hand, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ({"pad": -1}, "pad -1 is not a pixel value"),
+        ({"pad": "grey"}, "pad 'grey' is not a pixel value"),
+        ({"pad": 0, "crop": 8}, "leave out crop"),
+        ({"pad": 0, "pad_at": "left"}, "pad_at 'left' is not one of center, corner"),
+    ],
+)
+def test_padding_that_is_invalid(settings, message):
+    with pytest.raises(UsageError, match=message):
+        Preprocess(**settings)
+
+
+def test_a_letterbox_needs_a_size():
+    open_size = ModelInput("x", np.dtype("float32"), (None, 3, None, None))
+    with pytest.raises(UsageError, match="give --resize H,W to pad to"):
+        Preprocess(pad=0).resolve(open_size)
+    assert Preprocess(pad=0, resize=(8, 12)).resolve(open_size).geometry.box == (8, 12)

@@ -27,9 +27,9 @@ def write(folder: Path, data: object, name: str = "preprocessor_config.json") ->
     return path
 
 
-def fed(how: Preprocess, channels: int = 3) -> np.ndarray:
+def fed(how: Preprocess, channels: int = 3, side: int | None = None) -> np.ndarray:
     """What becomes of a picture of one colour, (C,)."""
-    input = ModelInput("x", np.dtype("float64"), (None, channels, None, None))
+    input = ModelInput("x", np.dtype("float64"), (None, channels, side, side))
     image = Image.fromarray(np.broadcast_to(PIXEL, (24, 24, 3)).copy())
     return how.resolve(input).apply(image)[:, 0, 0]
 
@@ -44,12 +44,18 @@ def test_presets_on_pixels():
         "cifar10": (PIXEL / 255 - [0.4914, 0.4822, 0.4465]) / [0.2470, 0.2435, 0.2616],
         "minus-one-one": PIXEL / 127.5 - 1,
         "raw": PIXEL,
+        "tf": PIXEL / 127.5 - 1,
+        "caffe": PIXEL[::-1] - [104, 117, 123],
+        "yolo": PIXEL / 255,
+        "paddleocr": PIXEL[::-1] / 127.5 - 1,
+        "mtcnn": (PIXEL - 127.5) / 128,
     }
     assert expected.keys() == PRESETS.keys()
     for name, values in expected.items():
-        np.testing.assert_allclose(fed(load_preprocess(name)), values, atol=1e-12)
+        np.testing.assert_allclose(fed(load_preprocess(name), side=24), values, atol=1e-12)
         # Another colour order takes the means along.
-        turned = fed(load_preprocess(name, {"color": "bgr"}))
+        order = "rgb" if name in ("caffe", "paddleocr") else "bgr"
+        turned = fed(load_preprocess(name, {"color": order}), side=24)
         np.testing.assert_allclose(turned, values[::-1], atol=1e-12)
 
 

@@ -48,19 +48,19 @@ def test_just_one_source_is_taken(folder, rng, given):
 
 def test_a_file_next_to_the_model_is_taken_for_images_and_told(folder, rng):
     plain = opened(folder, rng, calib=folder / "images")
-    assert plain.note is None and "mean 0.485 0.456 0.406" in plain.preprocessing
+    assert plain.notes == () and "mean 0.485 0.456 0.406" in plain.preprocessing
     path = folder / "net.preprocess.json"
     path.write_text(json.dumps({"mean": [0.25, 0.5, 0.75], "std": None}))
     found = opened(folder, rng, calib=folder / "images")
-    assert found.note is not None and str(path) in found.note
+    assert str(path) in found.notes[0]
     assert "mean 0.25 0.5 0.75" in found.preprocessing
     options = opened(folder, rng, calib=folder / "images", mean=(0.125,), std="none")
     assert "mean 0.125," in options.preprocessing
     chosen = opened(folder, rng, calib=folder / "images", preprocess="raw")
-    assert chosen.note is None and "mean" not in chosen.preprocessing
+    assert chosen.notes == () and "mean" not in chosen.preprocessing
     # Arrays are fed as they are, whatever lies next to the model.
     script = opened(folder, rng, data_loader_script=str(folder / "load.py"))
-    assert (script.note, script.preprocessing) == (None, "arrays as they are")
+    assert (script.notes, script.preprocessing) == ((), "arrays as they are")
     assert script.batches.num_solve + script.batches.num_held_out == 8
 
 
