@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import Field, field, fields
+from numbers import Integral, Real
+from os import PathLike
 from typing import Any
 
 from asr_onnx.errors import UsageError
@@ -19,7 +21,9 @@ def option(default: Any, help: str, **more: Any) -> Any:
 
     ``help`` is a sentence for the command line, which adds the default unless the sentence tells
     it.  ``more``: ``choices``, ``metavar``, ``kind`` (of value, where it is not the default's: see
-    ``cli.types``), ``multiple`` and ``off``, the flag that turns a switch off.
+    ``cli.types``), ``multiple``, ``off`` (the flag that turns a switch off); ``functions`` where
+    one may be given for a choice, ``records`` for types of what may be given besides, ``also`` for
+    values that are not told of.
     """
     return field(default=None, metadata={_KEY: {"default": default, "help": help, **more}})
 
@@ -36,19 +40,67 @@ def fields_of(kind: type[Any]) -> list[str]:
 
 
 def fill(record: Any, values: Mapping[str, Any] | None = None) -> None:
-    """Give the options of a frozen record that were left out their value.
+    """Give the options of a frozen record that were left out their value, and check all of them.
 
-    That is the one in ``values``, else the default.
+    The value is the one in ``values``, else the default.  Raises ``UsageError`` for a value that is
+    not of the declared kind, or not one of the choices.
     """
     for f in fields(record):
-        told = declared(f)
-        if told is not None and getattr(record, f.name) is None:
-            object.__setattr__(record, f.name, (values or {}).get(f.name, told["default"]))
+        about = declared(f)
+        if about is None:
+            continue
+        if getattr(record, f.name) is None:
+            object.__setattr__(record, f.name, (values or {}).get(f.name, about["default"]))
+        value = getattr(record, f.name)
+        if value is not None and not _fits(value, about):
+            raise UsageError(f"{f.name} {value!r} is not {_KINDS[_kind(about)][1]}")
+        named = value is not None and not callable(value) and value not in about.get("also", ())
+        if "choices" in about and named and not isinstance(value, about.get("records", ())):
+            one_of(f.name.replace("_", " "), value, about["choices"])
+
+
+# Kinds of values: the types they have, and in words what they are.
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "bool": ((bool,), "true or false"),
+    "int": ((Integral,), "a whole number"),
+    "positive": ((Integral,), "a whole number"),
+    "natural": ((Integral,), "a whole number"),
+    "bytes": ((Integral,), "a number of bytes"),
+    "float": ((Real,), "a number"),
+    "number": ((Real,), "a number"),
+    "percent": ((Real,), "a number"),
+    "share": ((Real,), "a number"),
+    "str": ((str,), "a text"),
+    "text": ((str,), "a text"),
+    "path": ((str, PathLike), "a path"),
+    "words": ((str,), "a tuple of texts"),
+    "numbers": ((Real, str), "numbers"),
+    "size": ((Integral, str, tuple, list), "a size"),
+}
+
+
+def _kind(about: Mapping[str, Any]) -> str:
+    return str(about.get("kind") or type(about["default"]).__name__)
+
+
+def _fits(value: Any, about: Mapping[str, Any]) -> bool:
+    """Whether a value is of the declared kind, or what else the declaration allows."""
+    kind = _kind(about)
+    types = _KINDS[kind][0]
+    if callable(value) and not isinstance(value, type):
+        return bool(about.get("functions"))
+    if isinstance(value, about.get("records", ())):
+        return True
+    if about.get("multiple") or kind == "words":
+        return isinstance(value, (tuple, list)) and all(isinstance(v, types) for v in value)
+    if kind == "numbers" and isinstance(value, (tuple, list)):
+        return all(isinstance(v, Real) for v in value)
+    return isinstance(value, types) and (kind == "bool" or not isinstance(value, bool))
 
 
 def one_of(what: str, value: object, allowed: Collection[str]) -> None:
-    """Raise ``UsageError`` when ``value`` is a name that is not among ``allowed``."""
-    if not callable(value) and value not in allowed:
+    """Raise ``UsageError`` when ``value`` is not among ``allowed``."""
+    if value not in list(allowed):
         raise UsageError(f"{what} '{value}' is not one of {', '.join(allowed)}")
 
 

@@ -18,7 +18,7 @@ class ModelError(AsrError):
 
 
 class CalibrationError(AsrError):
-    """Batches data that cannot be used."""
+    """Calibration data that cannot be used."""
 
 
 class ProviderError(AsrError):

@@ -5,6 +5,7 @@ An option is declared once, and its choices are the table it chooses from; see `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -15,7 +16,8 @@ from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.maths.densities import DENSITIES, Density
 from asr_onnx.maths.masks import check_sparsity
 from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_prior
-from asr_onnx.pruning.choose import ROW_SCALES
+from asr_onnx.provenance import plain
+from asr_onnx.pruning.choose import ROW_SCALES, compiled
 from asr_onnx.pruning.criteria import CRITERIA, Criterion, Score, criterion_of
 from asr_onnx.pruning.patterns import PATTERNS, Pattern, Unstructured, parse
 
@@ -38,11 +40,18 @@ RECIPES: dict[str, Mapping[str, Any]] = {
 }
 
 
+def describe(name: str) -> str:
+    """A recipe as the command-line options that spell it out."""
+    words = [flag(n) if v is True else f"{flag(n)} {v}" for n, v in RECIPES[name].items()]
+    return " ".join(words) or "the defaults"
+
+
 @dataclass(frozen=True)
 class PruneOptions:
     """Which weights are zeroed; see ``asr_onnx.pruning``.
 
-    ``pattern``, a text or a ``Pattern``, goes instead of ``sparsity``, which is ``None`` then;
+    ``sparsity`` and ``pattern``, a text or a ``Pattern``, are ``None`` where they are not given:
+    ``zeros`` is the share that follows.  A pattern of a density of its own excludes a sparsity.
     ``ops`` are the operators whose weights may be zeroed.
     """
 
@@ -53,7 +62,8 @@ class PruneOptions:
         None,
         "N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity.",
         kind="text",
-        metavar="|".join(PATTERNS),
+        records=(Pattern,),
+        metavar="|".join(n for n in PATTERNS if n != "unstructured"),
     )
     ops: tuple[str, ...] = option(
         ("Conv",), f"Operators to prune, of {','.join(OPS)}.", kind="words"
@@ -73,19 +83,19 @@ class PruneOptions:
 
     def __post_init__(self) -> None:
         fill(self)
-        if self.pattern and self.sparsity is not None:
-            raise UsageError("pattern and sparsity exclude each other: leave one out")
+        object.__setattr__(self, "ops", tuple(self.ops))
         if isinstance(self.pattern, str):
             object.__setattr__(self, "pattern", parse(self.pattern))
-        elif self.pattern is None and self.sparsity is None and self.chooses_mask:
-            object.__setattr__(self, "sparsity", SPARSITY)
+        if self.sparsity is not None and self.structure.density is not None:
+            raise UsageError("pattern and sparsity exclude each other: leave one out")
         if self.sparsity is not None:
             check_sparsity(self.sparsity)
         for op in self.ops:
             one_of("operator", op, OPS)
         if not self.ops:
             raise UsageError(f"no operator to prune: choose from {', '.join(OPS)}")
-        one_of("row scale", self.row_scale, ROW_SCALES)
+        for name in ("include", "exclude"):
+            compiled(name, getattr(self, name))
 
     @property
     def structure(self) -> Pattern:
@@ -94,11 +104,17 @@ class PruneOptions:
         return self.pattern or Unstructured()
 
     @property
+    def zeros(self) -> float | None:
+        """The sparsity to reach; ``None`` where the pattern or the model itself settles it."""
+        if not self.chooses_mask or self.structure.density is not None:
+            return None
+        return SPARSITY if self.sparsity is None else self.sparsity
+
+    @property
     def amount(self) -> str:
         """The pattern or the sparsity that was asked for, for people."""
-        if self.sparsity is not None:
-            return f"{100 * self.sparsity:g} %"
-        return str(self.pattern) if self.pattern else "as given"
+        share = "" if self.zeros is None else f"{100 * self.zeros:g} %"
+        return " ".join(filter(None, (share, str(self.pattern or "")))) or "as given"
 
     @property
     def chooses_mask(self) -> bool:
@@ -107,7 +123,8 @@ class PruneOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """The options as plain values, for reports."""
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        values = {f.name: getattr(self, f.name) for f in fields(self)} | {"sparsity": self.zeros}
+        return {name: _plain(value) for name, value in values.items()}
 
 
 @dataclass(frozen=True)
@@ -116,25 +133,31 @@ class RepairOptions(PruneOptions):
 
     ``criterion``, ``allocation`` and ``method`` may be functions like those in the tables that
     their names choose from: ``pruning.criteria``, ``maths.densities``, ``maths.scale_rules``.
-    ``memory_limit`` in bytes, ``None``: half of the free memory.
+    What a recipe sets is filled in here: another recipe takes new options, not
+    ``dataclasses.replace``.
     """
 
     recipe: str = option(
-        "asr", "A set of the options below, each of which still wins by itself.", choices=RECIPES
+        "asr",
+        "A set of other options, each of which still wins by itself.  "
+        + "  ".join(f"{name}: {describe(name)}." for name in RECIPES),
+        choices=RECIPES,
     )
-    criterion: str | Score = option(
+    criterion: str | Score | Criterion = option(
         "magnitude",
-        "magnitude: one threshold for all weights.  obs: layer by layer, by what a weight costs "
-        "the layer's output.",
+        "  ".join(f"{name}: {criterion.help}." for name, criterion in CRITERIA.items()),
         choices=CRITERIA,
+        also=(GIVEN,),
+        functions=True,
+        records=(Criterion,),
     )
     allocation: str | Density = option(
-        "mixed", "Density of each layer under --criterion obs.", choices=DENSITIES
+        "mixed", "Density of each layer under --criterion obs.", choices=DENSITIES, functions=True
     )
     reconstruct: bool = option(
         False, "Re-fit the surviving weights to the dense output.", off="--no-reconstruct"
     )
-    method: str | ScaleRule = option("asr", "Scale rule.", choices=SCALE_RULES)
+    method: str | ScaleRule = option("asr", "Scale rule.", choices=SCALE_RULES, functions=True)
     prior: str = option(
         "correlation",
         f"How far to trust a channel's gain: {', '.join(PRIORS)} or fixed:V.",
@@ -153,14 +176,10 @@ class RepairOptions(PruneOptions):
     bn_batches: int = option(20, "Of --bn-stats ema.")
 
     def __post_init__(self) -> None:
-        recipe = self.recipe or "asr"
+        recipe = "asr" if self.recipe is None else self.recipe
         one_of("recipe", recipe, RECIPES)
         fill(self, RECIPES[recipe])
         super().__post_init__()
-        one_of("criterion", self.criterion, (*CRITERIA, GIVEN))
-        one_of("allocation", self.allocation, DENSITIES)
-        one_of("method", self.method, SCALE_RULES)
-        one_of("BatchNormalization statistics", self.bn_stats, BN_STATS)
         parse_prior(self.prior)
         searches = self.chooses_mask and self.choice.search is not None
         if self.one_shot and (self.reconstruct or searches):
@@ -184,14 +203,16 @@ class RepairOptions(PruneOptions):
 
         Raises ``UsageError`` for options that choose a mask.
         """
-        plain = RepairOptions(recipe=self.recipe)
+        plain = replace(RepairOptions(recipe=self.recipe), criterion=self.criterion)
+        if self.chooses_mask:
+            plain = RepairOptions(recipe=self.recipe)
         chosen = [n for n in MASK_OPTIONS if getattr(self, n) not in (None, getattr(plain, n))]
-        if chosen and self.chooses_mask:
+        if chosen:
             raise UsageError(
                 "a model that is pruned already brings its mask along: leave out "
                 f"{', '.join(flag(n).lstrip('-') for n in chosen)}"
             )
-        return replace(self, criterion=GIVEN, sparsity=None)
+        return replace(self, criterion=GIVEN)
 
 
 @dataclass(frozen=True)
@@ -211,15 +232,19 @@ class Execution:
 
     def __post_init__(self) -> None:
         fill(self)
+        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.providers):
+            raise UsageError(f"provider '{self.providers}' is not one of auto, cpu, cuda, cuda:N")
+        if self.memory_limit is not None and self.memory_limit < 0:
+            raise UsageError(f"memory limit {self.memory_limit} is negative")
 
 
 def _plain(value: Any) -> Any:
     """A value as JSON can hold it: a pattern by its text, a function by its name."""
     if isinstance(value, Pattern):
         return str(value)
-    if callable(value):
+    if callable(value) or isinstance(value, Criterion):
         return getattr(value, "__name__", type(value).__name__)
-    return list(value) if isinstance(value, tuple) else value
+    return plain(value)
 
 
 def recipe(name: str, /, **overrides: Any) -> RepairOptions:
@@ -230,13 +255,10 @@ def recipe(name: str, /, **overrides: Any) -> RepairOptions:
 
     Raises ``UsageError`` for an unknown recipe or option value.
     """
+    if unknown := overrides.keys() - {f.name for f in fields(RepairOptions)}:
+        raise UsageError(f"a recipe has no option {', '.join(map(repr, sorted(unknown)))}")
+    one_of("recipe", name, RECIPES)
     return RepairOptions(recipe=name, **{k: v for k, v in overrides.items() if v is not None})
-
-
-def describe(name: str) -> str:
-    """A recipe as the command-line options that spell it out."""
-    words = [flag(n) if v is True else f"{flag(n)} {v}" for n, v in RECIPES[name].items()]
-    return " ".join(words) or "the defaults"
 
 
 def stronger(options: RepairOptions) -> str:

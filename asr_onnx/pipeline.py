@@ -8,20 +8,21 @@ re-estimation of BatchNormalization would cancel any scale put in front of it; t
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import onnx
 from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import Outputs
 from asr_onnx.data.batches import Batches, as_batches
-from asr_onnx.errors import UsageError
+from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.execution.lockstep import Lockstep
 from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.execution.tensor_store import TensorStore, default_limit
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.model_file import apply, check_in_memory
 from asr_onnx.graph.pairing import rename_like
+from asr_onnx.graph.records import Site
 from asr_onnx.graph.sites import find_sites, with_heads
 from asr_onnx.options import OPS, Execution, PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
@@ -35,7 +36,7 @@ from asr_onnx.repairing.result import RepairResult
 def inspect(proto: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Inspection:
     """Look at a model without running it.  Raises ``ModelError`` when nothing can be pruned."""
     check_in_memory(proto)
-    return look_at(find_sites(proto, ops))
+    return look_at(find_sites(proto, PruneOptions(ops=tuple(ops)).ops))
 
 
 def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:
@@ -45,10 +46,11 @@ def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.M
     """
     check_in_memory(proto)
     o = options or PruneOptions()
+    criterion = o.choice if isinstance(o, RepairOptions) else CRITERIA["magnitude"]
+    if criterion.score is None:
+        raise UsageError("a criterion that searches in the data cannot prune without: use repair")
     sites = prunable(find_sites(proto, o.ops).sites, o.ops, o.structure, o.include, o.exclude)
-    score = CRITERIA["magnitude"].score
-    assert score is not None
-    masks = masks_by_score(sites, score, o.structure, o.sparsity, o.row_scale)
+    masks = masks_by_score(sites, criterion.score, o.structure, o.zeros, o.row_scale)
     return apply(proto, mask_patch(sites, masks))
 
 
@@ -72,6 +74,8 @@ def repair(
     line that names the cause.
     """
     options = options or RepairOptions()
+    if not isinstance(options, RepairOptions):
+        raise UsageError(f"options are a {type(options).__name__}: give RepairOptions or a recipe")
     cells = [options if dense is None else options.for_given_mask()]
     return _repair(proto, data, cells, dense, execution or Execution(), progress)[0]
 
@@ -126,6 +130,16 @@ def _repair(
     ]
 
 
+def _check_pruned(sites: Sequence[Site], dense: Mapping[str, Site]) -> None:
+    """Raise ``ModelError`` when the model given as pruned has fewer zeros than the dense one."""
+    zeros = sum(s.zeros for s in sites), sum(dense[s.output].zeros for s in sites)
+    if zeros[0] < zeros[1]:
+        raise ModelError(
+            f"the model to be repaired has {zeros[0]:,} zeros, the dense one {zeros[1]:,}: are "
+            "they given the wrong way round?"
+        )
+
+
 def _solve(
     proto: onnx.ModelProto,
     batches: Batches,
@@ -143,6 +157,7 @@ def _solve(
         check_in_memory(dense)
         reference = rename_like(dense, proto)
         found = find_sites(reference, OPS).sites
+        _check_pruned(sites, {s.output: s for s in found})
     jobs = [Job(proto, sites, survey, options) for options in cells]
     lockstep = Lockstep(
         reference,

@@ -91,7 +91,7 @@ def rows(
 @click.option("--model", "models", multiple=True, required=True, type=click.Path(path_type=Path))
 @click.option("--calib", required=True, type=click.Path(path_type=Path))
 @click.option("--test", required=True, type=click.Path(path_type=Path))
-@click.option("--images", default=512, show_default=True, help="Batches images.")
+@click.option("--images", default=512, show_default=True, help="Calibration images.")
 def main(what: str, models: tuple[Path, ...], calib: Path, test: Path, images: int) -> None:
     """Print the table of recipes, or of priors, for each model."""
     if what == "recipes":

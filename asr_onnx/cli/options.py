@@ -11,7 +11,6 @@ import click
 
 from asr_onnx.cli.types import KINDS
 from asr_onnx.declare import declared, fields_of, flag
-from asr_onnx.options import RECIPES, describe
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -89,24 +88,24 @@ def of(kind: type[Any], *names: str, but: Sequence[str] = (), **changed: str) ->
 
 
 def _made(f: Field[Any], text: str | None) -> Decorator[Any]:
-    told = declared(f)
-    assert told is not None, f"{f.name} is no option"
-    default, help = told["default"], text or told["help"]
+    about = declared(f)
+    assert about is not None, f"{f.name} is no option"
+    default, help = about["default"], text or about["help"]
     settings: dict[str, Any] = {}
     flags = flag(f.name)
     if isinstance(default, bool):
-        flags = f"{flags}/{told['off']}"
+        flags = f"{flags}/{about['off']}"
         default = "yes" if default else "no"
-    elif told.get("choices"):
-        settings["type"] = click.Choice(list(told["choices"]))
+    elif about.get("choices"):
+        settings["type"] = click.Choice(list(about["choices"]))
     else:
-        settings["type"] = KINDS[told.get("kind") or type(default).__name__]
+        settings["type"] = KINDS[about.get("kind") or type(default).__name__]
     if default not in (None, ()) and "[default" not in help:
         words = ",".join(map(str, default)) if isinstance(default, tuple) else str(default)
         help = f"{help}  [default: {words}]"
     for name in ("metavar", "multiple"):
-        if name in told:
-            settings[name] = told[name]
+        if name in about:
+            settings[name] = about[name]
     return option(flags, f.name, default=None, help=help, **settings)
 
 
@@ -115,11 +114,6 @@ def record(kind: Callable[..., T], settings: Mapping[str, Any], **more: Any) -> 
     names = fields_of(kind)  # type: ignore[arg-type]
     given = {n: settings[n] for n in names if settings.get(n) is not None}
     return kind(**{**given, **more})
-
-
-RECIPE = "A set of the options below, each of which still wins by itself.  " + "  ".join(
-    f"{name}: {describe(name)}." for name in RECIPES
-)
 
 
 def output(default: str) -> Decorator[Any]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from jinja2 import TemplateError
 from rich.console import Console
 
 from asr_onnx.cli.options import FILE, FORCE, QUIET, command, group, output
+from asr_onnx.errors import AsrError
 from asr_onnx.reports.files import check_reports, read_report, write_reports
 
 
@@ -18,5 +20,9 @@ def render(report: Path, output: Path | None, force: bool, quiet: bool) -> None:
     """Write REPORT, JSON of repair, compare or sweep, as an HTML page (without sample pictures)."""
     target = output or report.with_suffix(".html")
     check_reports([target], report, force)
-    write_reports([target], read_report(report))
+    content = read_report(report)
+    try:
+        write_reports([target], content)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, TemplateError) as error:
+        raise AsrError(f"report '{report}' is damaged ({type(error).__name__}: {error})") from None
     Console(quiet=quiet).print(f"→ {target}", highlight=False, markup=False, soft_wrap=True)

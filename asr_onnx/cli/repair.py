@@ -15,7 +15,6 @@ from asr_onnx.cli.options import (
     FORCE,
     MODEL,
     QUIET,
-    RECIPE,
     REPORT,
     command,
     group,
@@ -70,7 +69,7 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Opened:
+class Prepared:
     """The models and the data of a request."""
 
     model: model_file.LoadedModel
@@ -83,8 +82,13 @@ class Opened:
 @command()
 @MODEL
 @group(
-    "Model and output",
+    "Most used",
+    of(CalibrationOptions, "calib"),
+    of(RepairOptions, "sparsity", "pattern", "recipe"),
     output(f"MODEL with {SUFFIX}"),
+)
+@group(
+    "Model and output",
     REPORT,
     option(
         "--keep-rejected",
@@ -96,13 +100,12 @@ class Opened:
 )
 @group(
     "Data",
-    of(CalibrationOptions, "calib", "num_samples", "batch_size", "holdout", "seed"),
+    of(CalibrationOptions, "num_samples", "batch_size", "holdout", "seed"),
     of(CalibrationOptions, "data_loader_script", "load_inputs", "input_shapes"),
 )
 @group("Preprocessing", of(ImageOptions))
 @group(
     "What to prune",
-    of(RepairOptions, "sparsity", "pattern"),
     option(
         "--dense",
         type=FILE,
@@ -112,7 +115,6 @@ class Opened:
 )
 @group(
     "How to repair",
-    of(RepairOptions, "recipe", recipe=RECIPE),
     of(RepairOptions, "reconstruct", "method", "prior", "one_shot", "keep_first"),
     of(RepairOptions, "bn_stats", "bn_momentum", "bn_batch_size", "bn_batches"),
 )
@@ -189,7 +191,7 @@ def _parse(
     )  # fmt: skip
 
 
-def _open(request: Request, log: Console) -> Opened:
+def _open(request: Request, log: Console) -> Prepared:
     """Read the models and open the data; tell what is done to them, and what looks wrong."""
     loaded = model_file.load(request.model)
     reference = loaded.proto
@@ -213,12 +215,12 @@ def _open(request: Request, log: Console) -> Opened:
     warning = check_preprocessing(reference, batches, device)
     if warning:
         log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    return Opened(loaded, reference, data, labelled, warning)
+    return Prepared(loaded, reference, data, labelled, warning)
 
 
 def _report(
     request: Request,
-    opened: Opened,
+    opened: Prepared,
     result: RepairResult,
     judgement: Judgement,
     accuracy: Comparison | None,

@@ -15,10 +15,8 @@ from asr_onnx.errors import AsrError
 from asr_onnx.options import Execution, PruneOptions
 from asr_onnx.reports import sweep_tables
 from asr_onnx.reports.files import write_reports
-from asr_onnx.sweeps.grid import GridOptions, run
+from asr_onnx.sweeps.grid import SITES, GridOptions, run
 from asr_onnx.sweeps.source import Source
-
-_SITES = ("ops", "include", "exclude", "row_scale")
 
 
 @command()
@@ -42,7 +40,7 @@ _SITES = ("ops", "include", "exclude", "row_scale")
     of(CalibrationOptions, "data_loader_script", "load_inputs", "input_shapes"),
 )
 @group("Preprocessing", of(ImageOptions))
-@group("What to prune", of(PruneOptions, *_SITES))
+@group("What to prune", of(PruneOptions, *SITES))
 @group(
     "Machine",
     of(GridOptions, "jobs", "cells_per_walk"),
@@ -66,7 +64,7 @@ def sweep(model: Path, output: Path, force: bool, quiet: bool, **settings: Any) 
     source = record(Source, settings, model=model, execution=record(Execution, settings))
     source.check()
     grid = record(GridOptions, settings)
-    common = record(PruneOptions, {n: settings[n] for n in _SITES})
+    common = record(PruneOptions, {n: settings[n] for n in SITES})
     out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
 
     def tell(line: str) -> None:

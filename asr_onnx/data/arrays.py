@@ -1,4 +1,4 @@
-"""Batches samples from arrays: in memory, .npy and .npz files.  Nothing is preprocessed."""
+"""Calibration samples from arrays: in memory, .npy and .npz files.  Nothing is preprocessed."""
 
 from __future__ import annotations
 

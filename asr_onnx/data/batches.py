@@ -1,4 +1,4 @@
-"""Batches data as re-iterable batches, a part of them held out from solving."""
+"""Calibration data as re-iterable batches, a part of them held out from solving."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches data that other tools take: scripts, JSON, ONNX test data, calibration readers.
+"""Calibration data that other tools take: scripts, JSON, ONNX test data, calibration readers.
 
 All of it is feeds by input name, fed as it is.  Each source is read once and kept in memory.
 

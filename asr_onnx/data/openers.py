@@ -1,4 +1,4 @@
-"""Batches samples from image files, and what lies behind a path given as calibration data."""
+"""Calibration samples from image files, and what lies behind a path given as calibration data."""
 
 from __future__ import annotations
 

@@ -258,10 +258,11 @@ def _parse_pad(text: str) -> dict[str, Any]:
 
 
 def describe(samples: Samples) -> str:
-    """What is done to the samples, in words."""
+    """What is done to the samples, in words; samples of other kinds may ``describe`` it."""
     if isinstance(samples, ImageSamples):
         return samples.preprocess.describe()
-    return "arrays as they are"
+    own = getattr(samples, "describe", None)
+    return str(own()) if own else "arrays as they are"
 
 
 def holds_images(path: Path) -> bool:

@@ -66,7 +66,7 @@ class Comparison:
     device: str
 
     def failures(self, gates: Gates) -> list[Failure]:
-        """Every gate that a model fails; see ``asr_onnx.gates``."""
+        """Every gate that a model fails; see ``evaluation.gates``."""
         dense = self.dense.top1.share if self.dense.top1 else None
         found = []
         for m in self.models:

@@ -15,7 +15,7 @@ from asr_onnx.graph.wiring import Topology
 from asr_onnx.maths.moments import channel_rows
 
 
-class Front:
+class FirstNorm:
     """The graph up to the first convolution that feeds a BatchNormalization."""
 
     def __init__(self, proto: onnx.ModelProto, site: Site, norm: Norm, device: Device) -> None:
@@ -23,7 +23,7 @@ class Front:
         self._runner = Runner(_up_to(proto, site.output), device)
 
     @classmethod
-    def of(cls, proto: onnx.ModelProto, device: Device) -> Front | None:
+    def of(cls, proto: onnx.ModelProto, device: Device) -> FirstNorm | None:
         """``None`` when no BatchNormalization of constants follows a convolution."""
         for site in sorted(find_sites(proto).sites, key=lambda s: s.index):
             if site.norm:
@@ -63,7 +63,7 @@ def _up_to(proto: onnx.ModelProto, tensor: str) -> onnx.ModelProto:
     read = {t for i in needed for t in topology.reads(i)}
     graph = onnx.helper.make_graph(
         [topology.nodes[i] for i in needed],
-        "front",
+        "first_norm",
         [i for i in proto.graph.input if i.name in read],
         [onnx.ValueInfoProto(name=tensor)],
         [t for t in proto.graph.initializer if t.name in read],

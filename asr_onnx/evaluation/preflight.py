@@ -3,7 +3,7 @@
 The running statistics of the first BatchNormalization are those of its convolution's output on the
 training data, so data that are preprocessed otherwise do not fit them.  The limits below rest on a
 public ResNet-20 and on seven small networks, each trained on CIFAR-10 with one preprocessing
-(``Front.misfit``, nats per channel; 127 images or more):
+(``FirstNorm.misfit``, nats per channel; 127 images or more):
 
 - right: 0.005 to 0.05; CIFAR-10's mean and deviation for ImageNet's: up to 0.09, and harmless;
 - another range, or no mean: 0.26 and more, mostly above 0.4; pixels 0..255 for 0..1: above 1000;
@@ -23,7 +23,7 @@ import onnx
 
 from asr_onnx.arrays import AnyArray, Feeds, FloatArray
 from asr_onnx.data.batches import Batches
-from asr_onnx.evaluation.misfit import Front
+from asr_onnx.evaluation.misfit import FirstNorm
 from asr_onnx.evaluation.other_preprocessing import FedImages, FeedsList
 from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import Device, Runner
@@ -48,18 +48,18 @@ def check_preprocessing(
     there are too few samples to tell.
     """
     device = device or Device()
-    front = Front.of(proto, device)
-    if front is None:
+    first_norm = FirstNorm.of(proto, device)
+    if first_norm is None:
         return None
     feeds = _first(calibration)
     count = sum(len(next(iter(f.values()))) for f in feeds)
     if count < _TOO_FEW:
         return None
-    misfit = front.misfit(feeds)
+    misfit = first_norm.misfit(feeds)
     images = FedImages.of(calibration, feeds)
     if misfit > MISFIT:
-        return _misfit_warning(front, images, misfit, count)
-    return _colour_warning(proto, front, images, misfit, device) if images else None
+        return _misfit_warning(first_norm, images, misfit, count)
+    return _colour_warning(proto, first_norm, images, misfit, device) if images else None
 
 
 def _first(calibration: Batches) -> FeedsList:
@@ -74,14 +74,14 @@ def _first(calibration: Batches) -> FeedsList:
 
 
 def _misfit_warning(
-    front: Front, images: FedImages | None, misfit: float, count: int
+    first_norm: FirstNorm, images: FedImages | None, misfit: float, count: int
 ) -> str | None:
     text = (
         f"{count} calibration samples do not fit the statistics stored behind "
-        f"'{front.site.label}': misfit {misfit:.3g}, at most {MISFIT:g} is usual; "
+        f"'{first_norm.site.label}': misfit {misfit:.3g}, at most {MISFIT:g} is usual; "
     )
     candidates = [*images.others(), images.other_order()] if images else []
-    scores = [(front.misfit(c[1]), c[0]) for c in candidates if c]
+    scores = [(first_norm.misfit(c[1]), c[0]) for c in candidates if c]
     best, options = min(scores, default=(np.inf, ""))
     if best < misfit / _BETTER:
         return f"{text}{best:.3g} with {options} (and no other --mean, --std or --scale)"
@@ -91,13 +91,13 @@ def _misfit_warning(
 
 
 def _colour_warning(
-    proto: onnx.ModelProto, front: Front, images: FedImages, misfit: float, device: Device
+    proto: onnx.ModelProto, first_norm: FirstNorm, images: FedImages, misfit: float, device: Device
 ) -> str | None:
     found = images.other_order()
     if not found:
         return None
     option, turned = found
-    other = front.misfit(turned)
+    other = first_norm.misfit(turned)
     if other > misfit * _SAME_FIT:
         return None
     runner = Runner(proto, device)

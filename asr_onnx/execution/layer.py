@@ -1,8 +1,8 @@
 """One layer of a network that is being repaired, as a solver sees it: arrays and statistics.
 
-What ``solvers.Layer`` asks for is gathered here from the dense and the repaired stream.  Nothing is
-run before a solver asks: statistics of the output need the site's output alone, second moments need
-its input.
+What ``solvers.correction.Layer`` asks for is gathered here, from the dense and the repaired stream.
+Nothing is run before a solver asks: statistics of the output need the site's output alone, second
+moments need its input.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def against(dense: Stream, site: Site) -> Use[tuple[int, PairedMoments]]:
     return pair
 
 
-class Layer:
+class StreamLayer:
     """The site that ``step`` leads to, with all the repaired stream's batches in front of it.
 
     ``rows`` (G, R, K) and ``bias`` (C,) are its parameters, ``gain`` (G, R) what the output is

@@ -10,7 +10,7 @@ import onnx
 from asr_onnx.arrays import AnyArray, Outputs
 from asr_onnx.data.batches import Batches
 from asr_onnx.errors import ModelError
-from asr_onnx.execution.layer import Layer, Split, against
+from asr_onnx.execution.layer import Split, StreamLayer, against
 from asr_onnx.execution.plan import Stage, plan, stages
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.execution.stream import Stream
@@ -105,9 +105,9 @@ class Lane:
         self.repaired, self.pruned = repaired, pruned
         self._dense, self._split, self._last = dense, split, last
 
-    def layer(self, step: Stage) -> Layer:
+    def layer(self, step: Stage) -> StreamLayer:
         """The site the step leads to, for a solver."""
-        return Layer(self._dense, self.repaired, self._split, step)
+        return StreamLayer(self._dense, self.repaired, self._split, step)
 
     def run_pruned(self, stage: Stage, weights: Mapping[str, AnyArray]) -> dict[str, PairedMoments]:
         """Take the pruned stream through a stage; moments by site name, dense and pruned."""

@@ -82,7 +82,11 @@ def files(*paths: Path) -> list[Path]:
 
 
 def check_in_memory(proto: onnx.ModelProto) -> None:
-    """Refuse a proto whose weights still lie in a file; raises ``ModelError``."""
+    """Refuse a proto whose weights still lie in a file, and what is none; raises ``ModelError``."""
+    if not isinstance(proto, onnx.ModelProto):
+        raise ModelError(
+            f"a {type(proto).__name__} is no ModelProto: give asr_onnx.load(path).proto"
+        )
     for tensor in tensors(proto):
         if tensor.data_location == TensorProto.EXTERNAL:
             raise ModelError(

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_onnx.arrays import FloatArray
+from asr_onnx.errors import UsageError
 from asr_onnx.maths.masks import Array, global_masks, row_norms
 
 # Weights by site name, output channels first (C, ...), and the sparsity of all of them -> a number
@@ -61,7 +62,10 @@ def allocate(
     sizes = np.array([w.size for w in weights.values()], np.float64)
     total = round(float(sizes.sum()))
     budget = total - round(sparsity * total)
-    shares = (how if callable(how) else DENSITIES[how])(weights, sparsity)
+    shares = np.asarray((how if callable(how) else DENSITIES[how])(weights, sparsity), np.float64)
+    if shares.shape != sizes.shape or not (np.isfinite(shares) & (shares >= 0)).all():
+        count = len(sizes)
+        raise UsageError(f"the allocation gives {shares}, not {count} numbers of at least 0")
     counts = _exact(_scaled(shares, sizes, budget) * sizes, sizes, budget)
     return dict(zip(weights, (int(c) for c in counts), strict=True))
 

@@ -5,7 +5,7 @@ Counts are exact and ties are broken by position, so the same model gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,21 +35,16 @@ def smallest(scores: Array, count: int) -> Mask:
     return out
 
 
-def global_masks(
-    scores: Mapping[str, Array],
-    sparsity: float,
-    mask: Callable[[FloatArray, int], Mask] | None = None,
-) -> dict[str, Mask]:
+def global_masks(scores: Mapping[str, Array], sparsity: float) -> dict[str, Mask]:
     """Keep the highest scores over all sites together; exactly ``round(sparsity * total)`` drop.
 
     ``scores`` maps a site to an array of its weight's shape; masks come back in the same shapes.
-    ``mask`` of all scores in one flat array and of how many stay, by default ``largest_mask``.
     """
     check_sparsity(sparsity)
     if not scores:
         return {}
     flat = np.concatenate([s.ravel() for s in scores.values()])
-    keep = (mask or largest_mask)(flat, flat.size - round(sparsity * flat.size))
+    keep = largest_mask(flat, flat.size - round(sparsity * flat.size))
     masks, start = {}, 0
     for name, s in scores.items():
         masks[name] = keep[start : start + s.size].reshape(s.shape)

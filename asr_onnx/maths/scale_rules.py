@@ -13,7 +13,6 @@ from functools import partial
 import numpy as np
 
 from asr_onnx.arrays import FloatArray
-from asr_onnx.declare import one_of
 from asr_onnx.errors import UsageError
 from asr_onnx.maths.moments import PairedMoments
 
@@ -137,6 +136,10 @@ def scale(
 
     Raises ``UsageError`` for an unknown method or prior.
     """
-    one_of("method", method, SCALE_RULES)
-    rule = method if callable(method) else SCALE_RULES[method]
-    return rule(m, parse_prior(prior))
+    if not callable(method) and method not in SCALE_RULES:
+        raise UsageError(f"method '{method}' is not one of {', '.join(SCALE_RULES)}")
+    found = (method if callable(method) else SCALE_RULES[method])(m, parse_prior(prior))
+    shape = m.dense.var.shape
+    if not isinstance(found, ChannelScale) or np.shape(found.gamma) != shape:
+        raise UsageError(f"the scale rule gives {found!r}, not a ChannelScale of {shape[0]} gammas")
+    return found

@@ -15,7 +15,7 @@ from asr_onnx.graph.rows import channels_first, from_rows, to_rows
 from asr_onnx.maths.densities import Density, allocate
 from asr_onnx.maths.masks import global_masks, row_norms
 from asr_onnx.pruning.criteria import Choose, Criterion, Score
-from asr_onnx.pruning.patterns import Pattern
+from asr_onnx.pruning.patterns import Pattern, Unstructured, checked
 
 ROW_SCALES = ("auto", "keep", "normalize")
 
@@ -34,23 +34,26 @@ def prunable(
     Their weight or node name is found by the regular expression ``include`` and not by ``exclude``.
     Raises ``UsageError`` for a broken expression or when nothing is left.
     """
-    try:
-        wanted, unwanted = re.compile(include or ""), re.compile(exclude or r"(?!)")
-    except re.error as error:
-        raise UsageError(
-            f"pattern '{error.pattern!s}' is not a regular expression: {error.msg}"
-        ) from None
+    wanted, unwanted = compiled("include", include), compiled("exclude", exclude or r"(?!)")
 
     def named(expression: re.Pattern[str], site: Site) -> bool:
         return any(expression.search(n) for n in (site.name, site.node))
 
     chosen = [s for s in sites if s.op in ops and named(wanted, s) and not named(unwanted, s)]
     if not chosen:
-        raise UsageError("--include/--exclude leave no convolution to prune")
+        raise UsageError("include and exclude leave nothing to prune")
     found = tuple(s for s in chosen if pattern.feasible(s) is None)
     if not found:
         raise UsageError(f"no site can hold the pattern {pattern}")
     return found
+
+
+def compiled(name: str, expression: str | None) -> re.Pattern[str]:
+    """A regular expression; without one, what finds everything; ``UsageError`` if broken."""
+    try:
+        return re.compile(expression or "")
+    except re.error as error:
+        raise UsageError(f"{name} '{expression}' is not a regular expression: {error}") from None
 
 
 def left_dense(sites: Sequence[Site], pattern: Pattern) -> tuple[Skipped, ...]:
@@ -79,13 +82,15 @@ def choose(
     """
     if criterion.score is not None:
         return masks_by_score(sites, criterion.score, pattern, sparsity, row_scale)
-    counts = dict.fromkeys((s.name for s in sites), 0)
+    keep = {s.name: 0 for s in sites}
     if pattern.density is None:
         weights = {s.name: channels_first(s) for s in sites}
-        counts = allocate(weights, _given(sparsity, pattern), density)
-    return {
-        name: criterion.within(partial(pattern.mask, keep=keep)) for name, keep in counts.items()
-    }
+        keep = allocate(weights, _given(sparsity, pattern), density)
+    return {s.name: criterion.within(partial(_project, pattern, s, keep[s.name])) for s in sites}
+
+
+def _project(pattern: Pattern, site: Site, keep: int, scores: FloatArray) -> Mask:
+    return checked(pattern, site, scores, keep)
 
 
 def masks_by_score(
@@ -97,18 +102,23 @@ def masks_by_score(
 ) -> dict[str, Mask]:
     """Keep the weights with the highest scores, over all sites together where the pattern allows.
 
-    Ties are broken by the position in the file.  ``row_scale`` "normalize" divides scores by their
-    output channel's norm, "auto" does so where ``rows_are_rescaled``; within a row it is no matter.
+    How many stay at each site is settled by one threshold on all scores; ties are broken by the
+    position in the file.  ``row_scale`` "normalize" divides scores by their output channel's norm,
+    "auto" does so where ``rows_are_rescaled``; within a row it is no matter.
     """
-    if pattern.density is not None:
-        scores = {s.name: np.asarray(score(to_rows(s, s.weight.value))) for s in sites}
-        return {s.name: from_rows(s, pattern.mask(scores[s.name], 0)) for s in sites}
     normalize = rows_are_rescaled(sites) if row_scale == "auto" else row_scale == "normalize"
-    return global_masks(
-        {s.name: site_scores(s, score, normalize) for s in sites},
-        _given(sparsity, pattern),
-        lambda flat, keep: pattern.mask(flat.reshape(1, 1, -1), keep).reshape(flat.shape),
-    )
+    normalize &= pattern.density is None
+    scores = {s.name: site_scores(s, score, normalize) for s in sites}
+    keep = dict.fromkeys(scores, 0)
+    if pattern.density is None:
+        masks = global_masks(scores, _given(sparsity, pattern))
+        if isinstance(pattern, Unstructured):
+            return masks  # already
+        keep = {name: int(np.count_nonzero(mask)) for name, mask in masks.items()}
+    return {
+        s.name: from_rows(s, checked(pattern, s, to_rows(s, scores[s.name]), keep[s.name]))
+        for s in sites
+    }
 
 
 def rows_are_rescaled(sites: Sequence[Site]) -> bool:
@@ -120,9 +130,20 @@ def rows_are_rescaled(sites: Sequence[Site]) -> bool:
     return sum(s.norm is not None for s in sites) * 2 < len(sites)
 
 
-def site_scores(site: Site, score: Score, normalize: bool) -> FloatArray:
-    """Scores in the weight's shape; dividing them by their row's norm undoes a channel's scale."""
-    rows = np.asarray(score(np.asarray(to_rows(site, site.weight.value), np.float32)), np.float32)
+def site_scores(site: Site, score: Score, normalize: bool) -> AnyArray:
+    """Scores in the weight's shape; dividing them by their row's norm undoes a channel's scale.
+
+    Raises ``UsageError`` for scores of another shape, and for NaN.
+    """
+    weight = np.asarray(to_rows(site, site.weight.value), np.float32)
+    rows: AnyArray = np.asarray(score(weight))
+    if rows.shape != weight.shape or rows.dtype.kind not in "fiub" or np.isnan(rows).any():
+        what = "NaN" if rows.shape == weight.shape else f"shape {list(rows.shape)}"
+        raise UsageError(
+            f"the criterion's scores of '{site.label}' have {what}: give a number for each of "
+            f"{list(weight.shape)}"
+        )
+    rows = rows.astype(np.float32)
     if normalize:
         flat = rows.reshape(site.channels, -1)
         rows = (flat / row_norms(flat)).astype(np.float32).reshape(rows.shape)

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+
 from asr_onnx.arrays import FloatArray, Mask
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.records import Site
@@ -32,10 +34,10 @@ class Pattern(Protocol):
     def feasible(self, site: Site) -> str | None:
         """Why the site's weight cannot have the pattern, as a phrase; ``None`` if it can."""
 
-    def mask(self, scores: FloatArray, keep: int) -> Mask:
-        """The mask of the pattern with the highest total of ``scores`` (G, R, K).
+    def mask(self, scores: FloatArray, keep: int, /) -> Mask:
+        """The mask of the pattern with the highest total of a layer's ``scores`` (G, R, K).
 
-        ``keep`` weights stay, where the pattern leaves that open.
+        ``keep`` weights stay, or about as many as the pattern can, where it leaves that open.
         """
 
 
@@ -93,7 +95,10 @@ class NM:
 
 
 # How patterns are written -> the record of a text, or ``None`` when it is not one of the kind.
-PATTERNS: dict[str, Callable[[str], Pattern | None]] = {"N:M": NM.parse}
+PATTERNS: dict[str, Callable[[str], Pattern | None]] = {
+    "N:M": NM.parse,
+    "unstructured": lambda text: Unstructured() if text == "unstructured" else None,
+}
 
 
 def parse(text: str) -> Pattern:
@@ -105,4 +110,15 @@ def parse(text: str) -> Pattern:
     for read in PATTERNS.values():
         if found := read(text):
             return found
-    raise UsageError(f"pattern '{text}' is not {' or '.join(PATTERNS)}, such as 2:4")
+    raise UsageError(f"pattern '{text}' is not {' or '.join(PATTERNS)}; N:M is such as 2:4")
+
+
+def checked(pattern: Pattern, site: Site, scores: FloatArray, keep: int) -> Mask:
+    """The pattern's mask of a site's ``scores`` (G, R, K); ``UsageError`` when it is no such."""
+    mask = np.asarray(pattern.mask(scores, keep))
+    if mask.shape != scores.shape or mask.dtype != bool:
+        raise UsageError(
+            f"pattern {pattern} gives {mask.dtype}{list(mask.shape)} for '{site.label}', not "
+            f"bool{list(scores.shape)}"
+        )
+    return mask

@@ -14,7 +14,7 @@ from asr_onnx.data.batches import Batches
 from asr_onnx.errors import ModelError
 from asr_onnx.evaluation.outputs import compare_outputs, stacked
 from asr_onnx.evaluation.samples import collect
-from asr_onnx.execution.layer import Layer
+from asr_onnx.execution.layer import StreamLayer
 from asr_onnx.execution.lockstep import Lane
 from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.session import Device, Runner
@@ -54,7 +54,7 @@ class Job:
                 chosen,
                 options.choice,
                 options.structure,
-                options.sparsity,
+                options.zeros,
                 options.allocation,
                 options.row_scale,
             )
@@ -64,7 +64,7 @@ class Job:
         self.reports: list[SiteReport] = []
         self._solved: dict[str, tuple[Correction, PairedMoments]] = {}
 
-    def solve(self, layer: Layer, first: bool) -> None:
+    def solve(self, layer: StreamLayer, first: bool) -> None:
         """Solve a layer, and take the repaired stream past it.
 
         With ``one_shot`` it goes on as if nothing had been repaired.
@@ -99,7 +99,7 @@ class Job:
         device: Device,
         started: float,
         dense: Sequence[Outputs],
-        walked: Sequence[Outputs],
+        streamed: Sequence[Outputs],
         pruned: Sequence[Outputs],
     ) -> RepairResult:
         """The repaired model, and how it matches the dense one on each batch checked on."""
@@ -110,11 +110,11 @@ class Job:
             model = reestimate(model, calibration, options, device)
         batches = calibration.checked
         if options.bn_stats != "dense" or options.one_shot:
-            walked = run_checked(model, calibration, device)
+            streamed = run_checked(model, calibration, device)
         else:
             last = Runner(model, device, once=True).run(calibration.feeds(batches[-1]))
-            _self_check(walked[-1], last)
-        reference, repaired, merely = (stacked(o) for o in (dense, walked, pruned))
+            _self_check(streamed[-1], last)
+        reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
         return RepairResult(
             model=model,
             options=options,
@@ -130,7 +130,7 @@ class Job:
         )
 
 
-def solve(layer: Layer, choice: Choice, options: RepairOptions) -> Correction:
+def solve(layer: StreamLayer, choice: Choice, options: RepairOptions) -> Correction:
     """By statistics of the output alone where that is enough, else by second moments."""
     if not isinstance(choice, np.ndarray):
         return refit.solve(layer, choice, options)
@@ -145,9 +145,9 @@ def run_checked(model: onnx.ModelProto, calibration: Batches, device: Device) ->
     return [runner.run(calibration.feeds(b)) for b in calibration.checked]
 
 
-def _self_check(walked: Outputs, final: Outputs) -> None:
+def _self_check(streamed: Outputs, final: Outputs) -> None:
     """The model as written must do what the streams did; a difference is this tool's fault."""
-    for name, match in compare_outputs(walked, final).items():
+    for name, match in compare_outputs(streamed, final).items():
         kind = np.asarray(final[name]).dtype
         allowed = _SELF_CHECK.get(kind.itemsize, 0.0)
         if kind.kind == "f" and match.relative_error > allowed:

@@ -1,4 +1,4 @@
-"""The page of ``asr-onnx compare``: what ``comparison_report.to_dict`` gives, or JSON read back."""
+"""The page of ``asr-onnx compare``: what ``comparison_tables.to_dict`` gives, or JSON read back."""
 
 from __future__ import annotations
 

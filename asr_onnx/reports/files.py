@@ -116,8 +116,8 @@ def write_reports(
 
 def page(content: Mapping[str, Any], batches: Batches | None = None) -> str:
     """The HTML page of a report, whichever command's it is."""
-    (kind,) = (k for marker, k in KINDS.items() if marker in content)
-    return kind.render(content, batches)
+    (marker,) = (m for m in KINDS if m in content)
+    return KINDS[marker].render(content, batches)
 
 
 def read_report(path: Path) -> dict[str, Any]:

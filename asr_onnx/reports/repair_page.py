@@ -1,4 +1,4 @@
-"""The page of ``asr-onnx repair``: what ``report.to_dict`` gives, or JSON read back from it."""
+"""The page of ``asr-onnx repair``: what ``repair_tables.to_dict`` gives, or JSON read back."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from asr_onnx.reports.repair_charts import charts
 
 
 def render(report: Report, thumbnails: Mapping[int, str] | None = None) -> str:
-    """The page of what ``report.to_dict`` gives, or JSON read back from it.
+    """The page of what ``repair_tables.to_dict`` gives, or JSON read back from it.
 
     ``thumbnails`` are data URIs by sample index; without them the samples' names have to do.
     """

@@ -1,4 +1,4 @@
-"""The page of ``asr-onnx sweep``: what ``sweep_report.to_dict`` gives, or JSON read back from it.
+"""The page of ``asr-onnx sweep``: what ``sweeps.results.to_dict`` gives, or JSON read back from it.
 
 A cell is one recipe at one sparsity or pattern.  Its value is the top-1 accuracy, or without
 labelled data the agreement with the dense model.

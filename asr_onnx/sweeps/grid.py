@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from asr_onnx.sweeps.work import Task, prune_options
 
 SPARSITIES = (0.5, 0.7, 0.9)
 RECIPES = ("asr", "best")
+
+SITES = ("ops", "include", "exclude", "row_scale")  # the options on sites, common to all cells
 
 _PATHS = ("calib", "data", "labels", "classes")
 
@@ -60,6 +63,10 @@ class GridOptions:
 
     def __post_init__(self) -> None:
         fill(self)
+        given: Any = self.sparsities
+        if isinstance(given, str):
+            raise UsageError(f"sparsities '{given}' is not numbers")
+        object.__setattr__(self, "sparsities", (given,) if isinstance(given, Real) else given)
         for name in ("sparsities", "patterns", "recipes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.recipes:
@@ -69,7 +76,7 @@ class GridOptions:
 
     def cells(self, common: PruneOptions) -> tuple[RepairOptions, ...]:
         """The cells, recipe by recipe, each once; ``common`` says which sites are pruned."""
-        shared = {n: getattr(common, n) for n in ("ops", "include", "exclude", "row_scale")}
+        shared = {n: getattr(common, n) for n in SITES}
         points: list[dict[str, Any]] = [{"sparsity": float(s)} for s in self.sparsities]
         points += [{"pattern": p} for p in self.patterns]
         points = points or [{"sparsity": s} for s in SPARSITIES]
@@ -103,8 +110,8 @@ def sweep(
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items() if v is not None}
     given |= {k: Path(given[k]) for k in _PATHS if k in given}
     given["load_inputs"] = tuple(map(Path, given.get("load_inputs", ())))
-    kinds = (GridOptions, Execution, PruneOptions, Source)
-    own = {k: {n: given[n] for n in fields_of(k) if n in given} for k in kinds}
+    names = {k: fields_of(k) for k in (GridOptions, Execution, Source)} | {PruneOptions: SITES}
+    own = {k: {n: given[n] for n in chosen if n in given} for k, chosen in names.items()}
     if unknown := given.keys() - {n for values in own.values() for n in values}:
         raise UsageError(f"a sweep has no option {', '.join(map(repr, sorted(unknown)))}")
     source = Source(model=Path(model), execution=Execution(**own[Execution]), **own[Source])
@@ -126,7 +133,7 @@ def run(
     workers = count_workers(grid.jobs)
     folder = SweepFolder(output, force)
     opened = open_source(source)
-    tasks = plan(opened, cells)
+    tasks = tasks_of(opened, cells)
     found = {t.key: record for t in tasks if (record := folder.read(t.key)) is not None}
     missing = [t for t in tasks if t.key not in found]
     if tell:
@@ -160,7 +167,7 @@ def _news(opened: Opened, missing: int, cells: int) -> Iterator[str]:
         yield f"warning: {warning}"
 
 
-def plan(opened: Opened, cells: Sequence[RepairOptions]) -> list[Task]:
+def tasks_of(opened: Opened, cells: Sequence[RepairOptions]) -> list[Task]:
     """All that is to be measured: the dense model, each pruned one once, the cells."""
     identity = opened.identity
     without = {**identity, "calibration": None}  # accuracy of the dense model is on other data

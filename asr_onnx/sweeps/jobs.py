@@ -14,7 +14,7 @@ from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.execution.tensor_store import default_limit
 from asr_onnx.parallel import Progress
 from asr_onnx.sweeps.source import Opened, digest
-from asr_onnx.sweeps.work import Done, Job, Task, do, do_anywhere
+from asr_onnx.sweeps.work import Done, Group, Task, do, do_anywhere
 
 
 def count_workers(jobs: int | None) -> int:
@@ -27,7 +27,7 @@ def count_workers(jobs: int | None) -> int:
     return max(int(effective_n_jobs(jobs)), 1)
 
 
-def make_jobs(opened: Opened, tasks: Sequence[Task], most: int, workers: int) -> list[Job]:
+def make_jobs(opened: Opened, tasks: Sequence[Task], most: int, workers: int) -> list[Group]:
     """Groups of at most ``most`` tasks, smaller where some of the ``workers`` would be idle.
 
     Cells go with cells of their recipe, other models together.  Several workers share the memory.
@@ -44,12 +44,12 @@ def make_jobs(opened: Opened, tasks: Sequence[Task], most: int, workers: int) ->
     for _, group in groupby(tasks, lambda t: t.options.recipe if t.kind == "cell" else ""):
         members = tuple(group)
         for start in range(0, len(members), size):
-            jobs.append(Job(source, identity, members[start : start + size]))
+            jobs.append(Group(source, identity, members[start : start + size]))
     return jobs
 
 
 def results(
-    queue: Sequence[Job],
+    queue: Sequence[Group],
     opened: Opened,
     jobs: int | None,
     workers: int,
@@ -72,18 +72,18 @@ def _ignore(done: int, total: int, what: str) -> None:
     """Progress that nobody looks at."""
 
 
-def _here(queue: Sequence[Job], opened: Opened, report: Progress) -> Iterator[list[Done]]:
+def _here(queue: Sequence[Group], opened: Opened, report: Progress) -> Iterator[list[Done]]:
     total, ended = sum(len(j.tasks) for j in queue), 0
     for job in queue:
 
-        def within(step: int, steps: int, what: str, job: Job = job, ended: int = ended) -> None:
+        def within(step: int, steps: int, what: str, job: Group = job, ended: int = ended) -> None:
             report(ended, total, f"{job.label}: {what} ({step + 1}/{steps})")
 
         yield do(job, opened, within)
         ended += len(job.tasks)
 
 
-def _elsewhere(queue: Sequence[Job], jobs: int | None, workers: int) -> Iterator[list[Done]]:
+def _elsewhere(queue: Sequence[Group], jobs: int | None, workers: int) -> Iterator[list[Done]]:
     calls = [delayed(do_anywhere)(job) for job in queue]
     # Jobs are long: one at a time for each worker, so that few are under way when this one dies.
     settings = {"n_jobs": jobs, "batch_size": 1, "pre_dispatch": "n_jobs"}

@@ -47,7 +47,7 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Job:
+class Group:
     """Tasks done together: either cells, all in one walk, or models that need no repair.
 
     ``identity`` is the digest of what ``source`` was when the sweep began.
@@ -82,7 +82,7 @@ def place(options: RepairOptions) -> Record:
     return {n: told[n] for n in ("recipe", "sparsity", "pattern")}
 
 
-def do_anywhere(job: Job) -> list[Done]:
+def do_anywhere(job: Group) -> list[Done]:
     """``do`` in a process that has not opened the source, or not for this sweep.
 
     Raises ``AsrError`` when model, data or device are not those the sweep was begun with.
@@ -104,7 +104,7 @@ def _kept(source: Source) -> Opened:
     return open_source(source)
 
 
-def do(job: Job, opened: Opened, progress: Progress | None = None) -> list[Done]:
+def do(job: Group, opened: Opened, progress: Progress | None = None) -> list[Done]:
     """Measure the job's models; a model that fails leaves the others alone.
 
     ``progress`` is called with (done, total, what) as the steps of the work go by.

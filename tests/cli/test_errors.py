@@ -30,7 +30,7 @@ REPAIR = ("repair", "m.onnx", "--calib", "images", "-o", "out.onnx", "-q")
         (("--prior", "mode"), 2, "prior 'mode' is not one of"),
         (("--providers", "gpu"), 2, "provider 'gpu' is not one of"),
         (("--include", "("), 2, "not a regular expression"),
-        (("--include", "nothing"), 2, "leave no convolution"),
+        (("--include", "nothing"), 2, "leave nothing to prune"),
         (("-o", "m.onnx"), 2, "is the input model itself"),
         (("-o", "images/../m.onnx"), 2, "is the input model itself"),
         (("-o", "x.npy"), 2, "'x.npy' exists already"),

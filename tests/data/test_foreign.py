@@ -1,4 +1,4 @@
-"""Batches data as other tools have it."""
+"""Calibration data as other tools have it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Batches data against BatchNormalization: silent when right, telling what is wrong else."""
+"""Calibration data against BatchNormalization: silent when right, telling what is wrong else."""
 
 from __future__ import annotations
 

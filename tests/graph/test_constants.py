@@ -238,7 +238,9 @@ def test_long_chains_of_constants_and_of_activations_are_no_harm(rng):
     assert np.count_nonzero(stored(result.model)["w0"] == 0) == 54
 
 
-@pytest.mark.parametrize("op", ["Bernoulli", "RandomNormalLike", "RandomUniformLike"])
+@pytest.mark.parametrize(
+    "op", ["Bernoulli", "Multinomial", "RandomNormalLike", "RandomUniformLike"]
+)
 def test_what_is_drawn_anew_in_each_run_is_no_constant(rng, op):
     model = build(
         f"{HEAD} {{ w = {op} (r) y = Conv (x, w) }}", {"r": 0.5 * np.ones(SHAPE, np.float32)}

@@ -51,6 +51,9 @@ def test_a_criterion_that_searches_in_the_data(rng, monkeypatch):
     monkeypatch.setitem(CRITERIA, "wanda", Criterion(search=wanda))
     result = asr_onnx.repair(model, x, RepairOptions(0.5, criterion="wanda", reconstruct=True))
     assert result.sparsity == pytest.approx(0.5, abs=1e-3)
+    given = RepairOptions(0.5, criterion=Criterion(search=wanda), reconstruct=True)
+    alike = asr_onnx.repair(model, x, given)
+    assert alike.model.SerializeToString() == result.model.SerializeToString()
     pattern = asr_onnx.repair(model, x, RepairOptions(pattern="1:4", criterion="wanda"))
     groups = np.moveaxis(zeros(pattern.model)["w2"], 1, -1).reshape(-1, 4)
     assert (groups.sum(1) == 3).all()
@@ -88,6 +91,68 @@ def test_a_pattern(rng, monkeypatch, recipe):
     assert (gone.sum(1) == 4).all() and zeros(given.model)["w2"].sum() == 4 * 8 * 9
     assert [s.reason for s in given.skipped] == ["has an odd number of inputs"]
     assert not zeros(given.model)["w1"].any()
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Whole output channels go, as many as the sparsity asks for."""
+
+    density: None = None
+
+    def __str__(self):
+        return "rows"
+
+    def feasible(self, site):
+        return None
+
+    def mask(self, scores, keep):
+        totals = scores.sum(axis=2, keepdims=True)
+        count = max(1, round(keep / scores.shape[2]))
+        order = np.argsort(np.argsort(-totals.reshape(-1), kind="stable"))
+        return np.broadcast_to((order < count).reshape(totals.shape), scores.shape)
+
+
+@pytest.mark.parametrize("recipe", ["asr", "best"])
+def test_a_pattern_that_leaves_open_how_many_stay(rng, recipe):
+    model, x = norm_net(rng), normal(rng, 24, 3, 8, 8)
+    result = asr_onnx.repair(model, x, asr_onnx.recipe(recipe, pattern=Rows(), sparsity=0.5))
+    assert 0.3 < result.sparsity < 0.7
+    for gone in zeros(result.model).values():
+        by_channel = gone.reshape(len(gone), -1)
+        assert (by_channel.all(1) | ~by_channel.any(1)).all()
+    assert result.options.to_dict()["sparsity"] == 0.5
+    assert result.options.amount == "50 % rows"
+
+
+def test_unstructured_is_a_pattern_like_any_other(rng):
+    model, x = norm_net(rng), normal(rng, 24, 3, 8, 8)
+    plain, named = (
+        asr_onnx.repair(model, x, RepairOptions(0.6, pattern=p)).model.SerializeToString()
+        for p in (None, "unstructured")
+    )
+    assert plain == named
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"criterion": lambda rows: rows * np.nan}, r"scores of 'w1' have NaN"),
+        ({"criterion": lambda rows: rows[0]}, r"scores of 'w1' have shape \[8, 27\]"),
+        ({"criterion": "obs", "allocation": lambda w, s: [1.0]}, r"allocation gives \[1.\], not 2"),
+        ({"criterion": "obs", "allocation": lambda w, s: [1.0, np.nan]}, "allocation gives"),
+        ({"method": lambda m, prior: 2}, "the scale rule gives 2, not a ChannelScale of 8 gammas"),
+    ],
+)
+def test_what_a_function_gives_is_checked(rng, given, message):
+    model, x = norm_net(rng), normal(rng, 24, 3, 8, 8)
+    with pytest.raises(asr_onnx.UsageError, match=message):
+        asr_onnx.repair(model, x, RepairOptions(0.5, **given))
+
+
+@pytest.mark.parametrize("fields", [{}, {"score": abs, "search": wanda}])
+def test_a_criterion_is_one_or_the_other(fields):
+    with pytest.raises(asr_onnx.UsageError, match="either a score or a search"):
+        Criterion(**fields)
 
 
 def test_a_density(rng, monkeypatch):

@@ -71,8 +71,9 @@ def test_the_report_tells_of_a_given_mask(rng):
 @pytest.mark.parametrize(
     "chosen",
     [
-        {"sparsity": 0.6}, {"pattern": "2:4"}, {"include": "w1"}, {"exclude": "w1"},
-        {"criterion": "obs"}, {"allocation": "uniform"}, {"row_scale": "normalize"},
+        {"sparsity": 0.6}, {"sparsity": 0.9}, {"pattern": "2:4"}, {"include": "w1"},
+        {"exclude": "w1"}, {"criterion": "obs"}, {"allocation": "uniform"},
+        {"row_scale": "normalize"},
     ],
 )  # fmt: skip
 def test_what_chooses_a_mask_does_not_go_with_a_given_one(rng, chosen):
@@ -81,6 +82,22 @@ def test_what_chooses_a_mask_does_not_go_with_a_given_one(rng, chosen):
     (name,) = chosen
     with pytest.raises(UsageError, match=f"leave out {name.replace('_', '-')}$"):
         repair(pruned, x, RepairOptions(**chosen), dense=model)
+
+
+def test_a_mask_that_is_given_in_words_is_chosen_by_nothing_else(rng):
+    model, x = norm_net(rng), normal(rng, 16, 3, 8, 8)
+    pruned = prune(model, PruneOptions(0.3))
+    options = RepairOptions(criterion="given", pattern="2:4", include="w1")
+    with pytest.raises(UsageError, match=r"leave out pattern, include$"):
+        repair(pruned, x, options, dense=model)
+    alone = repair(pruned, x, RepairOptions(criterion="given"), dense=model)
+    assert alone.options.amount == "as given"
+
+
+def test_models_the_wrong_way_round_are_refused(rng):
+    model, x = norm_net(rng), normal(rng, 16, 3, 8, 8)
+    with pytest.raises(ModelError, match="the wrong way round"):
+        repair(model, x, GIVEN, dense=prune(model, PruneOptions(0.3)))
 
 
 def test_a_given_mask_needs_the_dense_model(rng):

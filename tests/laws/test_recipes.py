@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from models import bare_net, norm_net, normal, run, stored
 
 import asr_onnx
-from asr_onnx import RepairOptions, UsageError, prune, repair
+from asr_onnx import PruneOptions, RepairOptions, UsageError, prune, repair
 from asr_onnx.options import RECIPES, describe, stronger
 
 FAST = {"sparsity": 0.6}
@@ -85,11 +86,11 @@ def test_the_hint_names_what_is_missing_and_nothing_else():
 def test_help_shows_every_recipe_as_its_options(asr):
     code, out, _ = asr("repair", "--help")
     assert code == 0
-    words = " ".join(out.split())
+    words = "".join(out.split())  # a line may end anywhere in an option
     for recipe in RECIPES:
-        assert f"{recipe}: {describe(recipe)}." in words
-    assert "--prior median --bn-stats ema --one-shot --keep-first" in words
-    assert "--criterion obs --reconstruct" in words
+        assert f"{recipe}:{describe(recipe)}.".replace(" ", "") in words
+    assert "--priormedian--bn-statsema--one-shot--keep-first" in words
+    assert "--criterionobs--reconstruct" in words
 
 
 @pytest.mark.parametrize(
@@ -177,8 +178,12 @@ def test_a_recipe_by_its_name_is_the_recipe():
 
 
 @pytest.mark.parametrize(
-    "given", [{"recipe": "fast"}, {"criterion": "l1"}, {"method": "magic"}, {"prior": "none"}]
-)
+    "given",
+    [
+        {"recipe": "fast"}, {"recipe": ""}, {"criterion": "l1"}, {"method": "magic"},
+        {"prior": "none"}, {"allocation": "even"}, {"row_scale": "no"}, {"bn_stats": "new"},
+    ],
+)  # fmt: skip
 def test_what_is_not_known_is_an_error_at_birth(given):
     (value,) = given.values()
     with pytest.raises(UsageError, match=f"'{value}' is not one of"):
@@ -192,3 +197,64 @@ def test_a_repair_by_the_name_of_a_recipe_is_that_repair(rng):
         for given in ({"recipe": "best"}, {"criterion": "obs", "reconstruct": True})
     )
     assert named.model.SerializeToString() == spelt.model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"sparsity": "0.9"}, {"sparsity": True}, {"prior": 3}, {"ops": 3}, {"ops": "Conv"},
+        {"bn_batch_size": "8"}, {"recipe": ["best"]}, {"pattern": 24}, {"pattern": b"2:4"},
+        {"include": 3}, {"bn_stats": print}, {"row_scale": len}, {"reconstruct": "yes"},
+    ],
+)  # fmt: skip
+def test_a_value_of_another_kind_is_an_error_at_birth(given):
+    (name,) = given
+    with pytest.raises(UsageError, match=f"^{name} .* is not "):
+        RepairOptions(**given)
+
+
+@pytest.mark.parametrize("name", ["include", "exclude"])
+def test_a_broken_expression_is_an_error_at_birth(name):
+    with pytest.raises(UsageError, match=rf"{name} '\(' is not a regular expression"):
+        PruneOptions(**{name: "("})
+
+
+@pytest.mark.parametrize(
+    "given", [{"memory_limit": -5}, {"memory_limit": "2GiB"}, {"providers": "gpu"}]
+)
+def test_where_to_run_is_checked_at_birth(given):
+    with pytest.raises(UsageError, match=r"memory.limit|provider"):
+        asr_onnx.Execution(**given)
+
+
+def test_a_recipe_has_the_options_that_there_are():
+    with pytest.raises(UsageError, match="a recipe has no option 'sparsty'"):
+        asr_onnx.recipe("best", sparsty=0.9)
+    options = asr_onnx.recipe("best", ops=["Conv", "Gemm"], sparsity=np.float32(0.5))
+    assert options.ops == ("Conv", "Gemm") and hash(options)
+    assert json.loads(json.dumps(options.to_dict()))["sparsity"] == 0.5
+
+
+def test_the_sparsity_is_the_default_until_something_else_settles_it():
+    assert RepairOptions().zeros == RepairOptions().to_dict()["sparsity"] == 0.9
+    assert replace(RepairOptions(), pattern="2:4").zeros is None
+    assert replace(RepairOptions(sparsity=0.5), sparsity=None).zeros == 0.9
+
+
+def test_pruning_alone_takes_the_score_it_is_given(rng):
+    model = bare_net(rng)
+    other = prune(model, RepairOptions(0.5, criterion=lambda rows: -abs(rows)))
+    assert other.SerializeToString() != prune(model, PruneOptions(0.5)).SerializeToString()
+    with pytest.raises(UsageError, match="searches in the data"):
+        prune(model, asr_onnx.recipe("best"))
+
+
+@pytest.mark.parametrize("options", ["best", {"sparsity": 0.5}, PruneOptions()])
+def test_options_of_another_kind_are_refused(rng, options):
+    with pytest.raises(UsageError, match="give RepairOptions or a recipe"):
+        repair(bare_net(rng), normal(rng, 16, 3, 8, 8), options)
+
+
+def test_a_model_of_another_kind_is_refused(rng):
+    with pytest.raises(asr_onnx.ModelError, match=r"a str is no ModelProto: give asr_onnx.load"):
+        repair("m.onnx", normal(rng, 16, 3, 8, 8))

@@ -130,8 +130,8 @@ def test_include_and_exclude_find_weights_and_nodes(rng):
 
 
 def test_a_selection_of_nothing_and_a_bad_pattern_are_refused(rng):
-    with pytest.raises(UsageError, match="leave no convolution"):
+    with pytest.raises(UsageError, match="leave nothing to prune"):
         names(rng, include="nothing")
     for option in ("include", "exclude"):
-        with pytest.raises(UsageError, match=r"pattern '\(' is not a regular expression"):
+        with pytest.raises(UsageError, match=r"(in|ex)clude '\(' is not a regular expression"):
             names(rng, **{option: "("})

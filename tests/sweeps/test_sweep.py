@@ -22,10 +22,10 @@ from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.reports.sweep_chart import curve, draw_file
 from asr_onnx.sweeps import work
-from asr_onnx.sweeps.grid import GridOptions, plan
+from asr_onnx.sweeps.grid import GridOptions, tasks_of
 from asr_onnx.sweeps.jobs import make_jobs
 from asr_onnx.sweeps.source import Source, digest, open_source
-from asr_onnx.sweeps.work import Job, Task, do_anywhere
+from asr_onnx.sweeps.work import Group, Task, do_anywhere
 
 SETTINGS = {"holdout": 0.5, "batch_size": 10}
 LABELLED = {"data": "t.npy", "labels": "l.npy"}
@@ -318,7 +318,7 @@ def test_a_worker_that_dies_is_told_of_and_what_is_finished_is_kept(cases):
 def test_processes_that_see_other_files_are_refused(cases):
     opened = open_source(Source(model=Path("m.onnx"), calib=Path("c.npy"), **SETTINGS))
     task = Task("t", "cell", asr_onnx.recipe("asr", sparsity=0.5))
-    job = Job(opened.source, digest(opened.identity), (task,))
+    job = Group(opened.source, digest(opened.identity), (task,))
     assert do_anywhere(job)[0].record["recipe"] == "asr"
     other_samples()
     with pytest.raises(AsrError, match=r"differ between the processes of the sweep of 'm.onnx'"):
@@ -329,7 +329,7 @@ def test_processes_that_see_other_files_are_refused(cases):
 def test_jobs_hold_one_recipe_and_keep_all_workers_busy(cases):
     opened = open_source(Source(model=Path("m.onnx"), calib=Path("c.npy"), data=Path("t.npy"),
                                 labels=Path("l.npy"), **SETTINGS))  # fmt: skip
-    tasks = plan(opened, cells(["asr", "best"], [0.5, 0.6, 0.7, 0.8, 0.9], ["2:4"]))
+    tasks = tasks_of(opened, cells(["asr", "best"], [0.5, 0.6, 0.7, 0.8, 0.9], ["2:4"]))
 
     def sizes(most, workers):
         jobs = make_jobs(opened, tasks, most, workers)
@@ -372,6 +372,10 @@ def test_a_grid_has_each_cell_once():
         ({"jobs": 0}, "0 jobs do nothing"),
         ({"cells_per_walk": 0}, "0 cells per walk are too few"),
         ({"reconstruct": True}, "a sweep has no option 'reconstruct'"),
+        ({"sparsity": 0.3}, "a sweep has no option 'sparsity'"),
+        ({"pattern": "2:4"}, "a sweep has no option 'pattern'"),
+        ({"sparsities": "half"}, "sparsities 'half' is not numbers"),
+        ({"recipes": "best"}, "recipes 'best' is not a tuple of texts"),
         ({"labels": "l.npy"}, "--labels is about labelled data"),
         ({"output": "m.onnx"}, "output 'm.onnx' is no folder"),
         ({"output": "none/out"}, "folder 'none' of the output does not exist"),

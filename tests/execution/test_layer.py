@@ -1,0 +1,143 @@
+"""The layer of a real network, against the same layer made of arrays by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from layers import ArrayLayer
+from models import build, norm_weights, normal, run, tap
+
+from asr_onnx.data.batches import as_batches
+from asr_onnx.execution.lockstep import Lockstep
+from asr_onnx.execution.session import Device
+from asr_onnx.execution.tensor_store import TensorStore
+from asr_onnx.graph.inputs import model_inputs
+from asr_onnx.graph.sites import find_sites
+from asr_onnx.maths.targets import rectified
+
+GRAPH = """g (float[N,4,5,5] x) => (float[N,6,5,5] y) {
+    s = Conv (x, ws)
+    c1 = Conv (x, w1)
+    r1 = Relu (c1)
+    c2 = Conv (r1, w2, b2)
+    n2 = BatchNormalization (c2, s, b, m, v)
+    a = Add (n2, s0)
+    y = Relu (a)
+}""".replace("s = Conv (x, ws)", "s0 = Conv (x, ws)")
+
+
+@pytest.fixture
+def model(rng):
+    weights = {
+        "ws": normal(rng, 6, 4, 1, 1),
+        "w1": normal(rng, 5, 4, 1, 1),
+        "w2": normal(rng, 6, 5, 1, 1),
+        "b2": normal(rng, 6),
+    }
+    return build(GRAPH, weights | norm_weights(rng, 6))
+
+
+def rows_of(y):
+    """Positions as rows (P, C)."""
+    return np.moveaxis(y, 1, -1).reshape(-1, y.shape[1]).astype(np.float64)
+
+
+@pytest.fixture
+def reached(model, rng):
+    """``w2``'s layer after the layers before it were halved, and all tensors of both networks."""
+    x = normal(rng, 24, 4, 5, 5) + 1
+    batches = as_batches(x, model_inputs(model), batch_size=6, holdout=0.25)
+    sites = find_sites(model).sites
+    names = ("s0", "r1", "c2", "a")
+    with TensorStore(1 << 30) as store:
+        lockstep = Lockstep(
+            model, model, sites, {s.output: s for s in sites}, batches, Device(), store
+        )
+        for stage in lockstep.stages:
+            lockstep.run(stage)
+            for step in stage.steps:
+                layer = lockstep.lanes[0].layer(step)
+                if layer.label == "w2":
+                    order = [i for b in batches.batches for i in b.samples]
+                    held = sum(len(b.samples) for b in batches.batches if b.held_out)
+                    dense = run(tap(model, *names), x=x[order])
+                    yield layer, dense, order, held, x
+                    return
+                layer.replace(0.5 * layer.rows, layer.bias)
+
+
+@pytest.fixture
+def by_hand(reached):
+    """The layer, the repaired inputs (P, K), dense sums and the other shortcut, split in two."""
+    layer, dense, _, held, _ = reached
+    gain, offset = layer.site.behind
+    short = rows_of(dense["s0"]), rows_of(0.5 * dense["s0"])
+    inputs = rows_of(np.maximum(0.5 * dense["r1"], 0))
+    solve = slice(0, len(inputs) - 25 * held), slice(len(inputs) - 25 * held, None)
+    sums = rows_of(dense["c2"]) * gain + offset + short[0]
+    return layer, inputs, sums, gain, offset + short[1], solve, rows_of(dense["c2"])
+
+
+def test_second_moments_aim_at_the_dense_sum_with_the_repaired_shortcut(by_hand):
+    layer, inputs, sums, gain, behind, (solved, _), _ = by_hand
+    wanted = ((sums - behind) / gain)[solved]
+    found = layer.gram()
+    x, y = inputs[solved] - inputs[solved].mean(0), wanted - wanted.mean(0)
+    np.testing.assert_allclose(found.inputs[0], x.T @ x / len(x), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.cross[0], y.T @ x / len(x), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.mean_y[0], wanted.mean(0), rtol=1e-3, atol=1e-3)
+    assert found.count == len(x)
+
+
+def test_a_goal_sees_the_dense_sum_and_the_one_that_is_fitted(by_hand):
+    layer, inputs, sums, gain, behind, (solved, _), _ = by_hand
+    layer.gram()
+    fitted = (inputs @ layer.rows[0].T + layer.bias) * gain + behind
+    wanted = ((rectified(sums, fitted) - behind) / gain)[solved]
+    found = layer.gram(rectified, layer.rows, layer.bias)
+    np.testing.assert_allclose(found.mean_y[0], wanted.mean(0), rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found.var_y[0], wanted.var(0), rtol=1e-3, atol=1e-3)
+
+
+def test_the_error_is_that_behind_the_rectifier_on_images_held_out(by_hand):
+    layer, inputs, sums, gain, behind, (_, held), _ = by_hand
+    rows = 0.7 * layer.rows
+    mine = (inputs @ rows[0].T + layer.bias) * gain + behind
+    wanted = np.square(np.maximum(sums, 0) - np.maximum(mine, 0))[held].sum()
+    assert layer.error(rows, layer.bias) == pytest.approx(wanted, rel=1e-4)
+
+
+def test_moments_are_of_images_solved_on_and_rescaled_ones_of_those_held_out(by_hand):
+    layer, inputs, _, _, _, (solved, held), dense = by_hand
+    rows = 0.7 * layer.rows
+    mine = inputs @ rows[0].T + layer.bias
+    found = layer.moments(rows)
+    np.testing.assert_allclose(found.pruned.mean, mine[solved].mean(0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(found.dense.var, dense[solved].var(0), rtol=1e-4)
+    gamma, shift = np.linspace(0.5, 2, 6), np.linspace(-1, 1, 6)
+    after = layer.rescale(gamma, shift)
+    other = (gamma * mine + shift)[held]
+    np.testing.assert_allclose(after.pruned.mean, other.mean(0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(after.pruned.var, other.var(0), rtol=1e-4)
+
+
+def test_a_layer_run_anew_tells_of_images_held_out(by_hand):
+    layer, inputs, _, _, _, (_, held), dense = by_hand
+    rows, bias = 0.3 * layer.rows, layer.bias + 1
+    after = layer.replace(rows, bias)
+    mine = inputs @ rows[0].T + bias
+    np.testing.assert_allclose(after.pruned.mean, mine[held].mean(0), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(after.dense.mean, dense[held].mean(0), rtol=1e-4, atol=1e-4)
+
+
+def test_a_layer_is_what_solvers_ask_for(reached):
+    layer = reached[0]
+    asked = {n for n in dir(ArrayLayer) if not n.startswith("_")} | {
+        "rows",
+        "bias",
+        "gain",
+        "label",
+    }
+    for name in asked - {"output", "dense_x", "goals"}:
+        assert hasattr(layer, name), name
+    assert layer.rectified and not layer.linear
