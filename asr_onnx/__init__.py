@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from asr_onnx.evaluation.comparison import CompareOptions as CompareOptions
     from asr_onnx.evaluation.comparison import Comparison as Comparison
     from asr_onnx.evaluation.comparison import compare as compare
+    from asr_onnx.evaluation.figures import Figures as Figures
     from asr_onnx.evaluation.gates import Failure as Failure
     from asr_onnx.evaluation.gates import Gates as Gates
     from asr_onnx.graph.model_file import load as load
@@ -52,6 +53,7 @@ _MODULES = {
         "UsageError",
     ),
     "evaluation.comparison": ("CompareOptions", "Comparison", "compare"),
+    "evaluation.figures": ("Figures",),
     "evaluation.gates": ("Failure", "Gates"),
     "graph.model_file": ("load", "save"),
     "options": ("Execution", "PruneOptions", "RepairOptions", "recipe"),

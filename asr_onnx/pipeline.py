@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from asr_onnx.arrays import Outputs
 from asr_onnx.data.batches import Batches, as_batches
 from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.evaluation.figures import Figures
 from asr_onnx.execution.lockstep import Lockstep
 from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.execution.tensor_store import TensorStore, default_limit
@@ -60,6 +61,7 @@ def repair(
     options: RepairOptions | None = None,
     *,
     dense: onnx.ModelProto | None = None,
+    figures: Figures | None = None,
     execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> RepairResult:
@@ -68,6 +70,7 @@ def repair(
     ``data`` is a ``Batches``, or whatever ``as_batches`` takes: a path, an array with samples
     first, a dict of arrays by input name, an iterable of such dicts.
     With ``dense`` the zeros of ``proto`` are the mask; options that choose one are refused.
+    ``figures`` declare class axes, and a metric.
     Neither model is changed.  ``progress`` is called with (done, total, what) before each site.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
@@ -77,7 +80,7 @@ def repair(
     if not isinstance(options, RepairOptions):
         raise UsageError(f"options are a {type(options).__name__}: give RepairOptions or a recipe")
     cells = [options if dense is None else options.for_given_mask()]
-    return _repair(proto, data, cells, dense, execution or Execution(), progress)[0]
+    return _repair(proto, data, cells, dense, figures, execution or Execution(), progress)[0]
 
 
 def repair_all(
@@ -101,7 +104,7 @@ def repair_all(
     found: dict[int, RepairResult] = {}
     for numbers in together.values():
         chosen = [cells[n] for n in numbers]
-        results = _repair(proto, batches, chosen, None, execution, progress)
+        results = _repair(proto, batches, chosen, None, None, execution, progress)
         found |= zip(numbers, results, strict=True)
     return tuple(found[n] for n in range(len(cells)))
 
@@ -111,6 +114,7 @@ def _repair(
     data: object,
     cells: Sequence[RepairOptions],
     dense: onnx.ModelProto | None,
+    figures: Figures | None,
     execution: Execution,
     progress: Progress | None,
 ) -> list[RepairResult]:
@@ -120,12 +124,14 @@ def _repair(
         raise UsageError("criterion 'given' is for a model that is pruned already: give dense, too")
     check_in_memory(proto)
     batches = as_batches(data, model_inputs(proto))
+    figures = figures or Figures()
+    figures.axes(proto)  # refuses what the model does not have, before the work
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     with TensorStore(limit) as store, threadpool_limits(1, user_api="blas"):
         jobs, outputs = _solve(proto, batches, device, store, cells, dense, progress)
     return [
-        job.result(batches, device, started, *found)
+        job.result(batches, device, started, figures, *found)
         for job, found in zip(jobs, outputs, strict=True)
     ]
 

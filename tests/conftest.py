@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from hypothesis import settings
-from models import norm_net, normal
+from models import balanced, norm_net, normal
 from PIL import Image
 
 from asr_onnx.cli import main as cli
@@ -43,11 +43,14 @@ def rng() -> np.random.Generator:
 @pytest.fixture
 def folder(tmp_path, rng, monkeypatch):
     """A folder with a model, images and arrays, which is the current one."""
-    onnx.save(norm_net(rng), tmp_path / "m.onnx")
+    model, images = norm_net(rng), []
     for number in range(12):
         path = tmp_path / "images" / f"class{number % 2}" / f"{number:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+        images.append(rng.integers(0, 256, (8, 8, 3), np.uint8))
+        Image.fromarray(images[-1]).save(path)
+    x = (np.stack(images).transpose(0, 3, 1, 2) / 255 - 0.45) / 0.225  # about as in ImageNet
+    onnx.save(balanced(model, x=x.astype(np.float32)), tmp_path / "m.onnx")
     np.save(tmp_path / "x.npy", normal(rng, 12, 3, 8, 8))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -155,6 +155,11 @@ def norm_net(rng: np.random.Generator, dtype: str = "float32") -> onnx.ModelProt
     )
 
 
+def balanced(model: onnx.ModelProto, **feeds: Array) -> onnx.ModelProto:
+    """The model with a bias ``fb`` of its head at which answers differ: else one class wins."""
+    return copied(model, fb=stored(model)["fb"] - run(model, **feeds)["y"].mean(0))
+
+
 def detector(rng: np.random.Generator) -> onnx.ModelProto:
     """Boxes (N, 16, 4) and scores (N, 3, 16) from feature maps, and the detections (M, 3)."""
     return build(
@@ -186,6 +191,41 @@ def detector(rng: np.random.Generator) -> onnx.ModelProto:
     )
 
 
+def yolo(rng: np.random.Generator) -> onnx.ModelProto:
+    """(N, 4 + 3, 64): boxes in pixels around a grid, and scores, above 0.5 at a few anchors."""
+    place = 8 * np.stack(np.meshgrid(np.arange(8), np.arange(8))).reshape(2, 64)
+    grid = np.concatenate([place, np.full((2, 64), 12)]).astype(np.float32)
+    net = build(
+        """yolo (float[N,3,16,16] x) => (float[N,7,A] y) {
+            c1 = Conv <pads = [1, 1, 1, 1]> (x, w1, b1)
+            r1 = Relu (c1)
+            c2 = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (r1, w2, b2)
+            r2 = Relu (c2)
+            b = Conv (r2, wb)
+            flat_b = Reshape (b, shape_b)
+            boxes = Add (flat_b, grid)
+            s = Conv (r2, ws, bs)
+            logits = Reshape (s, shape_s)
+            scores = Sigmoid (logits)
+            y = Concat <axis = 1> (boxes, scores)
+        }""",
+        {
+            "w1": 0.3 * normal(rng, 8, 3, 3, 3),
+            "b1": 0.1 * normal(rng, 8),
+            "w2": 0.3 * normal(rng, 8, 8, 3, 3),
+            "b2": 0.1 * normal(rng, 8),
+            "wb": 0.3 * normal(rng, 4, 8, 1, 1),
+            "ws": 3 * normal(rng, 3, 8, 1, 1),
+            "bs": np.zeros(3, np.float32),
+            "grid": grid,
+            "shape_b": np.array([0, 4, -1], np.int64),
+            "shape_s": np.array([0, 3, -1], np.int64),
+        },
+    )
+    logits = run(tap(net, "logits"), x=normal(rng, 64, 3, 16, 16))["logits"]
+    return copied(net, bs=-np.quantile(logits, 0.97, axis=(0, 2)).astype(np.float32))
+
+
 def two_inputs(rng: np.random.Generator) -> onnx.ModelProto:
     """A vector weighs the channels of an image's features; classes and maps come out."""
     return build(
@@ -198,12 +238,13 @@ def two_inputs(rng: np.random.Generator) -> onnx.ModelProto:
             r2 = Relu (maps)
             p = GlobalAveragePool (r2)
             f = Flatten (p)
-            y = Gemm <transB = 1> (f, fw)
+            y = Gemm <transB = 1> (f, fw, fb)
         }""",
         {
             "w1": normal(rng, 6, 3, 3, 3),
             "w2": normal(rng, 4, 6, 3, 3),
             "fw": normal(rng, 5, 4),
+            "fb": np.zeros(5, np.float32),
             "shape": np.array([-1, 6, 1, 1], np.int64),
         },
     )

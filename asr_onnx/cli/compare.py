@@ -24,7 +24,8 @@ from asr_onnx.data.source import ImageOptions, InputOptions, LabelOptions, holds
 from asr_onnx.errors import QualityError
 from asr_onnx.evaluation.comparison import CompareOptions, Comparison
 from asr_onnx.evaluation.comparison import compare as compare_models
-from asr_onnx.evaluation.gates import Gates
+from asr_onnx.evaluation.figures import Figures
+from asr_onnx.evaluation.gates import Gates, require_measurable
 from asr_onnx.files import write_text
 from asr_onnx.graph import model_file
 from asr_onnx.graph.input_shapes import with_shapes
@@ -54,7 +55,7 @@ from asr_onnx.reports.files import check_reports, write_reports
 )
 @group("Preprocessing", of(ImageOptions))
 @group("What to tell", of(CompareOptions, "topk", "latency"))
-@group("Quality gates", of(Gates))
+@group("Quality gates", of(Gates), of(Figures))
 @group(
     "Output",
     REPORT,
@@ -79,8 +80,7 @@ def compare(
 ) -> None:
     """Compare each MODEL with the DENSE one: accuracy, outputs, size and speed.
 
-    Exit code 3: a model fails one of --min-agreement, --min-accuracy, --max-drop; reports are
-    written all the same.
+    Exit code 3: a model fails a quality gate; reports are written all the same.
     """
     gates = record(Gates, settings)
     _check(gates, settings)
@@ -92,10 +92,14 @@ def compare(
     out = log if to_stdout else Console(quiet=quiet)
     with reporting(log, quiet) as progress:
         result = _compare(dense, others, settings, log, progress)
+    for m in result.models:
+        require_measurable(gates, m.outputs, m.metrics)
     for table in comparison_tables.tables(result):
         out.print(table)
     for line in comparison_tables.verdicts(result):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
+    for line in comparison_tables.remarks(result):
+        log.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
     if json_path or reports:
         content = _report(result, gates, dense, others, settings)
         if to_stdout:
@@ -112,6 +116,8 @@ def compare(
 def _check(gates: Gates, settings: dict[str, Any]) -> None:
     """Raise ``UsageError`` for invalid options, before any model is read."""
     record(InputOptions, settings).source(settings["data"], "--data")
+    if gates.metrics and not settings["metric_script"]:
+        raise click.UsageError("--min-metric is about --metric-script: give that, too")
     no_labels = settings["no_labels"]
     if no_labels and (settings["labels"] or settings["classes"]):
         raise click.UsageError("--no-labels excludes --labels and --classes")
@@ -149,6 +155,7 @@ def _compare(
         classes=settings["classes"],
         preprocess=preprocess,
         input_shapes=how.shapes,
+        figures=record(Figures, settings),
         execution=record(Execution, settings),
         progress=progress,
     )

@@ -24,6 +24,7 @@ from asr_onnx.cli.options import (
     record,
 )
 from asr_onnx.cli.progress import reporting
+from asr_onnx.data.batches import Batches
 from asr_onnx.data.source import (
     CalibrationOptions,
     DataSource,
@@ -34,15 +35,18 @@ from asr_onnx.data.source import (
 from asr_onnx.declare import flag
 from asr_onnx.errors import QualityError
 from asr_onnx.evaluation.comparison import Comparison
-from asr_onnx.evaluation.gates import Gates
+from asr_onnx.evaluation.figures import Figures
+from asr_onnx.evaluation.gates import Gates, require_measurable
 from asr_onnx.evaluation.labelled import LabelledData
+from asr_onnx.evaluation.match import compare_outputs
 from asr_onnx.evaluation.preflight import check_preprocessing
-from asr_onnx.execution.session import choose_device
+from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.options import MASK_OPTIONS, Execution, RepairOptions, stronger
 from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.provenance import sha256
+from asr_onnx.repairing.job import run_checked
 from asr_onnx.repairing.result import RepairResult
 from asr_onnx.repairing.verdict import Judgement, judge
 from asr_onnx.reports import comparison_tables, repair_tables
@@ -64,6 +68,7 @@ class Request:
     calibration: CalibrationOptions
     labels: LabelOptions
     gates: Gates
+    figures: Figures
     options: RepairOptions
     execution: Execution
 
@@ -118,15 +123,14 @@ class Prepared:
     of(RepairOptions, "reconstruct", "method", "prior", "one_shot", "keep_first"),
     of(RepairOptions, "bn_stats", "bn_momentum", "bn_batch_size", "bn_batches"),
 )
-@group("Quality gates", of(LabelOptions), of(Gates))
+@group("Quality gates", of(Gates), of(Figures), of(LabelOptions))
 @group("Machine", of(Execution))
 def repair(quiet: bool, **settings: Any) -> None:
     """Zero the smallest weights of MODEL, then repair what that broke on calibration data.
 
-    Exit code 3: the model is rejected, as it fails one of --min-agreement (on the calibration
-    samples held out), --min-accuracy, --max-drop (both on --data), or is worse than plain pruning.
-    Reports are written, the model is not.  --force lets pass what is worse than plain pruning, but
-    no gate.
+    Exit code 3: the model is rejected, as it fails a quality gate (accuracies are of --data, all
+    others of the calibration samples held out), or is worse than plain pruning.  Reports are
+    written, the model is not.  --force lets pass what is worse than plain pruning, but no gate.
     """
     out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
     request = _parse(**settings)
@@ -137,6 +141,7 @@ def repair(quiet: bool, **settings: Any) -> None:
             opened.data.batches,
             request.options,
             dense=opened.reference if request.dense else None,
+            figures=request.figures,
             execution=request.execution,
             progress=progress,
         )
@@ -152,6 +157,8 @@ def repair(quiet: bool, **settings: Any) -> None:
         content = _report(request, opened, result, judgement, accuracy, written)
         write_reports(request.reports, content, opened.data.batches)
     _print_result(out, result, accuracy, written)
+    for line in repair_tables.remarks(result):
+        log.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
     if hint := stronger(request.options):
         out.print(hint, highlight=False)
     for failure in judgement.failed:
@@ -178,6 +185,7 @@ def _parse(
     labels = record(LabelOptions, settings)
     if gates.label_gates and not labels.data:
         raise click.UsageError(f"{gates.label_gates[0]} needs labelled data: give --data")
+    figures = _figures(gates, settings)
     options = record(RepairOptions, settings)
     target = output or model.with_suffix(SUFFIX)
     rejected = target.with_suffix(".rejected.onnx") if keep_rejected else None
@@ -186,9 +194,18 @@ def _parse(
     check_reports(reports, target, force)
     execution = record(Execution, settings)
     return Request(
-        model, dense, target, rejected, reports, force, calibration, labels, gates, options,
-        execution,
+        model, dense, target, rejected, reports, force, calibration, labels, gates, figures,
+        options, execution,
     )  # fmt: skip
+
+
+def _figures(gates: Gates, settings: dict[str, Any]) -> Figures:
+    """What is told of outputs; the metric script is read here, before the work."""
+    figures = record(Figures, settings)
+    metric = figures.metric
+    if gates.metrics and metric is None:
+        raise click.UsageError("--min-metric is about --metric-script: give that, too")
+    return figures
 
 
 def _open(request: Request, log: Console) -> Prepared:
@@ -206,6 +223,7 @@ def _open(request: Request, log: Console) -> Prepared:
             "larger --holdout, or more samples"
         )
     device = choose_device(request.execution.providers)
+    _try_figures(request, reference, batches, device)
     how = request.calibration
     labelled = LabelledData.of(reference, request.model, request.labels, how, device)
     for note in data.notes:
@@ -216,6 +234,20 @@ def _open(request: Request, log: Console) -> Prepared:
     if warning:
         log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
     return Prepared(loaded, reference, data, labelled, warning)
+
+
+def _try_figures(
+    request: Request, reference: onnx.ModelProto, batches: Batches, device: Device
+) -> None:
+    """Refuse before the work what cannot be told of the dense model's outputs."""
+    gates, figures = request.gates, request.figures
+    axes = figures.axes(reference)
+    if gates.min_agreement is None and figures.metric is None:
+        return
+    outputs = run_checked(reference, batches, device)
+    sizes = [len(b.samples) for b in batches.checked]
+    metrics = figures.metric(outputs, outputs, sizes) if figures.metric else None
+    require_measurable(gates, compare_outputs(outputs, outputs, sizes, axes), metrics)
 
 
 def _report(
@@ -251,6 +283,8 @@ def _print_result(
 ) -> None:
     out.print(repair_tables.site_table(result))
     out.print(repair_tables.output_table(result))
+    if metrics := repair_tables.metric_table(result):
+        out.print(metrics)
     if accuracy:
         out.print(comparison_tables.accuracy_table(accuracy))
         for line in comparison_tables.verdicts(accuracy):

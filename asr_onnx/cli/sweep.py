@@ -35,7 +35,7 @@ from asr_onnx.sweeps.source import Source
         LabelOptions,
         data="Labelled data to tell the accuracy on: as --calib, but not used for the repair.  "
         "[default: none, and the curve is of the agreement with the dense model on held-out "
-        "calibration samples]",
+        "calibration samples, or where no class axis is known of the outputs' cosine]",
     ),
     of(CalibrationOptions, "data_loader_script", "load_inputs", "input_shapes"),
 )

@@ -10,14 +10,10 @@ the test data of ONNX's backend tests (``onnx/backend/test``), ONNX Runtime's
 from __future__ import annotations
 
 import base64
-import importlib.util
 import io
 import json
-import sys
-import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,12 +22,12 @@ from onnx import numpy_helper
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.data.arrays import ArraySamples
+from asr_onnx.data.scripts import Script
 from asr_onnx.errors import CalibrationError
 from asr_onnx.graph.inputs import ModelInput
 
 _MARKER = "polygraphy_class"
 _SET = "test_data_set_*"
-_FUNCTION = "load_data"
 
 
 @runtime_checkable
@@ -66,39 +62,11 @@ def from_script(spec: str, inputs: Sequence[ModelInput], limit: int | None = Non
     Reading stops once there are ``limit`` samples, so that a script may go on for ever.
     Raises ``CalibrationError`` naming the script, and the line in it where an exception came from.
     """
-    path, name = _script_and_function(spec)
-    if not path.is_file():
-        raise CalibrationError(f"data loader script '{path}' does not exist")
-    found = _guarded(path, lambda: getattr(_imported(path), name, None))
-    if not callable(found):
-        raise CalibrationError(f"data loader script '{path}' has no function '{name}'")
-    load = _guarded(path, found) if isinstance(found, type) else found  # a class makes a functor
-    batches = _guarded(path, lambda: _some(load(), limit))
+    script = Script(spec, "load_data", "data loader script")
+    batches = script.guarded(lambda: _some(script.function(), limit))
     if not batches:
-        raise CalibrationError(f"data loader script '{path}': {name}() yields nothing")
+        raise CalibrationError(f"{script.what}: {script.name}() yields nothing")
     return ArraySamples.from_batches(batches, inputs)
-
-
-def _script_and_function(spec: str) -> tuple[Path, str]:
-    head, colon, tail = spec.rpartition(":")
-    # A colon may also belong to a drive, C:\load.py.
-    return (Path(head), tail) if colon and tail.isidentifier() else (Path(spec), _FUNCTION)
-
-
-def _imported(path: Path) -> ModuleType:
-    name = f"asr_onnx_loader_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ImportError("it is no .py file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)  # as if it were run: modules next to it can be imported
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(folder)
-    return module
 
 
 def _some(batches: Iterable[Any], limit: int | None) -> list[Any]:
@@ -111,22 +79,6 @@ def _some(batches: Iterable[Any], limit: int | None) -> list[Any]:
         if limit is not None and samples >= limit:
             break
     return kept
-
-
-def _guarded(path: Path, call: Callable[[], Any]) -> Any:
-    """The call's result; whatever the user's code raises, as one line."""
-    try:
-        return call()
-    except (Exception, SystemExit) as error:
-        frames = traceback.extract_tb(error.__traceback__)
-        lines = [f.lineno for f in frames if Path(f.filename).resolve() == path.resolve()]
-        if isinstance(error, SyntaxError) and error.filename == str(path):
-            lines.append(error.lineno)
-        where = f", line {lines[-1]}" if lines else ""
-        reason = (str(error).splitlines() or [""])[0]
-        raise CalibrationError(
-            f"data loader script '{path}'{where}: {type(error).__name__}: {reason}"
-        ) from error
 
 
 def from_json(paths: Sequence[str | Path], inputs: Sequence[ModelInput]) -> ArraySamples:

@@ -9,18 +9,20 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_onnx.arrays import AnyArray
+from asr_onnx.arrays import AnyArray, Outputs
 from asr_onnx.data.batches import Batch, Batches, as_batches
 from asr_onnx.data.labels import Labels, find_labels
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.data.source import describe
 from asr_onnx.declare import fill, option
 from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.evaluation.figures import Figures, Metric
 from asr_onnx.evaluation.footprint import Footprint
 from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures, worst_agreement
 from asr_onnx.evaluation.latency import Latency, measure
 from asr_onnx.evaluation.lineup import Lineup, ModelLike, line_up
-from asr_onnx.evaluation.outputs import MatchAccumulator, OutputMatch, class_scores
+from asr_onnx.evaluation.match import MatchAccumulator, OutputMatch
+from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import choose_device
 from asr_onnx.maths.intervals import Accuracy, Hits, PairedTest, accuracy, paired_test, top_hits
 from asr_onnx.options import Execution
@@ -31,8 +33,10 @@ from asr_onnx.parallel import Progress
 class ModelReport:
     """One model; what needs labels is ``None`` without, what compares is for the dense model.
 
-    ``outputs``: each output against the dense model's.  ``agreement``: share with the dense
-    arg-max, of the output where it is lowest (see ``gates.worst_agreement``).
+    ``outputs``: each output against the dense model's.  ``agreement``: share of the dense model's
+    answers, of the output where it is lowest (see ``gates.worst_agreement``).  ``metrics`` are the
+    user's, by name, the dense model's being what it gets against itself.
+
     ``top1``, ``topk``: accuracies.  ``against_dense`` and ``against_previous`` (``None`` for the
     first model, whose previous one is the dense one) test top-1 on the same samples.
     """
@@ -41,6 +45,7 @@ class ModelReport:
     footprint: Footprint
     outputs: Mapping[str, OutputMatch]
     agreement: float | None = None
+    metrics: Mapping[str, float] | None = None
     top1: Accuracy | None = None
     topk: Accuracy | None = None
     against_dense: PairedTest | None = None
@@ -70,9 +75,9 @@ class Comparison:
         dense = self.dense.top1.share if self.dense.top1 else None
         found = []
         for m in self.models:
-            output, agreement = worst_agreement(m.outputs, self.samples)
             accuracy = m.top1.share if m.top1 else None
-            found += failures(gates, Measured(agreement, accuracy, dense, output), m.name)
+            measured = Measured(m.outputs, accuracy, dense, m.metrics)
+            found += failures(gates, measured, m.name)
         return found
 
 
@@ -102,6 +107,7 @@ def compare(
     classes: object = None,
     preprocess: Preprocess | None = None,
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    figures: Figures | None = None,
     execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
@@ -110,8 +116,8 @@ def compare(
     ``data`` is what ``as_batches`` takes, ``labels`` and ``classes`` what ``find_labels`` does:
     by default the class folders of images are their labels, ``False`` is for no labels.
     ``input_shapes`` by input name, batch axis first, settle dimensions that all models leave open.
-    Outputs are compared batch by batch and not kept.  ``progress`` is called with (done, total,
-    what) before each batch.
+    ``figures`` declare class axes, and a metric.  Outputs are compared batch by batch and not kept,
+    except for a metric.  ``progress`` is called with (done, total, what) before each batch.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
     line that names the cause.
@@ -129,7 +135,9 @@ def compare(
         holdout=0.0,
     )
     found = find_labels(labels, batches.samples, classes)
-    tally = _Tally(batches, found, options.topk, required=labels is not None)
+    figures = figures or Figures()
+    axes = figures.axes(lineup.entries[0].proto)
+    tally = _Tally(batches, found, options.topk, labels is not None, axes, figures.metric)
     for batch in batches.batches:
         if progress:
             progress(batch.index, len(batches), "batches")
@@ -158,12 +166,22 @@ def _times(lineup: Lineup, batches: Batches) -> Sequence[Latency | None]:
 class _Tally:
     """What is counted batch by batch; position 0 is the dense model."""
 
-    def __init__(self, batches: Batches, labels: Labels | None, topk: int, required: bool) -> None:
+    def __init__(
+        self,
+        batches: Batches,
+        labels: Labels | None,
+        topk: int,
+        required: bool,
+        axes: Mapping[str, int],
+        metric: Metric | None,
+    ) -> None:
         self.labels = labels
         self.class_output: str | None = None
         self.k: int | None = topk
         self._batches = batches
         self._required = required
+        self._axes, self._metric = axes, metric
+        self._kept: dict[int, list[Outputs]] = {}  # by model, for the metric
         self._matches: dict[tuple[int, str], MatchAccumulator] = {}
         self._hits: dict[tuple[int, int], list[Hits]] = {}  # by model and k
 
@@ -182,8 +200,11 @@ class _Tally:
                 )
             if index:
                 for output, values in dense.items():
-                    match = self._matches.setdefault((index, output), MatchAccumulator())
-                    match.update(values, outputs[output])
+                    fresh = MatchAccumulator(self._axes.get(output))
+                    match = self._matches.setdefault((index, output), fresh)
+                    match.update(values, outputs[output], len(batch.samples))
+            if self._metric:
+                self._kept.setdefault(index, []).append(outputs)
             if name and self.labels:
                 self._count(index, outputs[name], self.labels.values[list(batch.samples)])
 
@@ -213,6 +234,7 @@ class _Tally:
     def reports(self, lineup: Lineup, times: Sequence[Latency | None]) -> list[ModelReport]:
         """The records of all models, the dense one first."""
         hits = {key: np.concatenate(parts) for key, parts in self._hits.items()}
+        sizes = [len(b.samples) for b in self._batches.batches]
         reports = []
         for index, entry in enumerate(lineup.entries):
             outputs = {o: m.result() for (i, o), m in self._matches.items() if i == index}
@@ -222,7 +244,10 @@ class _Tally:
                     name=entry.name,
                     footprint=entry.footprint,
                     outputs=outputs,
-                    agreement=worst_agreement(outputs, self._batches.num_solve)[1],
+                    metrics=self._metric(self._kept[0], self._kept[index], sizes)
+                    if self._metric
+                    else None,
+                    agreement=worst_agreement(outputs)[1],
                     top1=None if own is None else accuracy(own),
                     topk=None if of_k is None else accuracy(of_k),
                     against_dense=paired_test(hits[0, 1], own)

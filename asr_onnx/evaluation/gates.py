@@ -2,29 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from asr_onnx.declare import flag, option
+from asr_onnx.declare import fill, flag, option
 from asr_onnx.errors import UsageError
-from asr_onnx.evaluation.outputs import OutputMatch
+from asr_onnx.evaluation.match import OutputMatch
 
 ROUNDING = 1e-9  # 0.91 - 0.90 is a little more than 0.01
 
 
 @dataclass(frozen=True)
 class Gates:
-    """Bounds, each a share in [0, 1] or ``None`` for no such gate.
+    """Bounds; ``None`` for no such gate.
 
-    ``min_agreement``: same arg-max as the dense model (see ``worst_agreement``); ``min_accuracy``:
-    top-1; ``max_drop``: the dense model's top-1 minus this one's.
-    Raises ``UsageError`` for what is no share.
+    ``max_error`` and ``min_cosine`` are of the worst output (see ``OutputMatch``), ``min_metric``
+    are of the user's metric, ``name=value``; ``min_agreement``: same answer as the dense model (see
+    ``worst_agreement``); ``min_accuracy``: top-1; ``max_drop``: the dense model's top-1 minus this
+    one's.  Raises ``UsageError`` for shares outside [0, 1] and other invalid bounds.
     """
 
+    max_error: float | None = option(
+        None,
+        "Gate: fail when an output differs by more, in units of the dense output's spread, e.g. "
+        "0.2; on any output.",
+        kind="number",
+    )
+    min_cosine: float | None = option(
+        None,
+        "Gate: fail when an output's deviations from its mean are less like the dense one's, e.g. "
+        "0.98; on any output.",
+        kind="number",
+    )
+    min_metric: tuple[str, ...] = option(
+        (),
+        "Gate: fail when a value of --metric-script is lower, e.g. f1=0.95; repeatable.",
+        kind="text",
+        metavar="NAME=VALUE",
+        multiple=True,
+    )
     min_agreement: float | None = option(
         None,
-        "Gate: fail when the arg-max is the dense model's less often than this share, e.g. 0.95, "
-        "at any output.",
+        "Gate: fail when the answer (arg-max) is the dense model's less often than this share, "
+        "e.g. 0.95; where the class axis is known.",
         kind="number",
     )
     min_accuracy: float | None = option(
@@ -35,10 +56,30 @@ class Gates:
     )
 
     def __post_init__(self) -> None:
-        for f in fields(self):
-            value = getattr(self, f.name)
+        fill(self)
+        for name in ("min_agreement", "min_accuracy", "max_drop"):
+            value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
-                raise UsageError(f"{flag(f.name)} {value:g} is outside [0, 1]")
+                raise UsageError(f"{flag(name)} {value:g} is outside [0, 1]")
+        if self.min_cosine is not None and not -1 <= self.min_cosine <= 1:
+            raise UsageError(f"--min-cosine {self.min_cosine:g} is outside [-1, 1]")
+        if self.max_error is not None and not self.max_error >= 0:
+            raise UsageError(f"--max-error {self.max_error:g} is negative")
+        _ = self.metrics
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Lower bounds of the user's metrics by name."""
+        found = {}
+        for text in self.min_metric:
+            name, _, value = text.rpartition("=")
+            try:
+                found[name] = float(value)
+            except ValueError:
+                name = ""
+            if not name or not math.isfinite(found[name]):
+                raise UsageError(f"--min-metric '{text}' is not NAME=VALUE, such as f1=0.95")
+        return found
 
     @property
     def label_gates(self) -> tuple[str, ...]:
@@ -49,32 +90,42 @@ class Gates:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the gates look at, each a share; ``None`` where it could not be measured.
+    """What the gates look at: ``outputs`` by name, and shares that are ``None`` where not measured.
 
-    ``output`` is the one ``agreement`` is of.
+    ``metrics`` are the user's.
     """
 
-    agreement: float | None = None
+    outputs: Mapping[str, OutputMatch]
     accuracy: float | None = None
     dense_accuracy: float | None = None
-    output: str | None = None
+    metrics: Mapping[str, float] | None = None
 
 
-def worst_agreement(
-    outputs: Mapping[str, OutputMatch], samples: int
-) -> tuple[str | None, float | None]:
-    """The output whose arg-max is the dense model's least often, and that share.
+def worst_agreement(outputs: Mapping[str, OutputMatch]) -> tuple[str | None, float | None]:
+    """The output whose answer is the dense model's least often, and that share.
 
-    What counts are outputs with classes along axis 1 and all ``samples`` along the first axis: a
-    list of detections has neither.  A good output does not make up for a bad one.
+    What counts are outputs with a known class axis.  A good output does not make up for a bad one.
     """
-    shares = {
-        name: match.agreement
-        for name, match in outputs.items()
-        if match.agreement is not None and match.samples == samples
-    }
+    shares = {n: m.agreement for n, m in outputs.items() if m.agreement is not None}
     worst = min(shares, key=shares.__getitem__, default=None)
     return worst, None if worst is None else shares[worst]
+
+
+def worst_error(outputs: Mapping[str, OutputMatch]) -> tuple[str | None, float | None]:
+    """The output that differs most from the dense model's, and by how much.
+
+    Outputs of another shape than the dense model's cannot be compared and do not count.
+    """
+    errors = {n: m.relative_error for n, m in outputs.items() if not math.isnan(m.relative_error)}
+    worst = max(errors, key=errors.__getitem__, default=None)
+    return worst, None if worst is None else errors[worst]
+
+
+def worst_cosine(outputs: Mapping[str, OutputMatch]) -> tuple[str | None, float | None]:
+    """The output that is least like the dense model's, and its cosine; see ``worst_error``."""
+    cosines = {n: m.cosine for n, m in outputs.items() if not math.isnan(m.cosine)}
+    worst = min(cosines, key=cosines.__getitem__, default=None)
+    return worst, None if worst is None else cosines[worst]
 
 
 @dataclass(frozen=True)
@@ -94,24 +145,59 @@ def failures(gates: Gates, measured: Measured, name: str) -> list[Failure]:
 
     A gate on something that was not measured, or is NaN, fails.
     """
+    found = []
+    for gate, bound, what, value, sign in _checks(gates, measured):
+        if bound is None:
+            continue
+        asked = f"{gate}{'' if gate.endswith('=') else ' '}{bound:g}"
+        if value is None:
+            found.append(Failure(name, gate, f"{what} was not measured ({asked})"))
+        elif not sign * value >= sign * bound - ROUNDING:
+            side = "below" if sign > 0 else "above"
+            reason = f"{what} {value:.4f} is {side} {asked}"
+            found.append(Failure(name, gate, reason))
+    return found
+
+
+def _checks(
+    gates: Gates, measured: Measured
+) -> Iterator[tuple[str, float | None, str, float | None, int]]:
+    """Option, bound, what it is of, its value, and whether that has to be higher (1) or lower."""
+
+    def at(output: str | None) -> str:
+        return f" (output '{output}')" if output else ""
+
+    outputs = measured.outputs
+    output, error = worst_error(outputs)
+    yield "--max-error", gates.max_error, f"error{at(output)}", error, -1
+    output, cosine = worst_cosine(outputs)
+    yield "--min-cosine", gates.min_cosine, f"cosine{at(output)}", cosine, 1
+    for name, bound in gates.metrics.items():
+        value = (measured.metrics or {}).get(name)
+        yield f"--min-metric {name}=", bound, f"metric {name}", value, 1
+    output, agreement = worst_agreement(outputs)
+    what = f"agreement with the dense model{at(output)}"
+    if output is None and any(m.one_answer for m in outputs.values()):
+        what = "agreement with the dense model, which gives the same answer to all samples,"
+    yield "--min-agreement", gates.min_agreement, what, agreement, 1
+    yield "--min-accuracy", gates.min_accuracy, "accuracy", measured.accuracy, 1
     drop = None
     if measured.accuracy is not None and measured.dense_accuracy is not None:
         drop = measured.dense_accuracy - measured.accuracy
-    where = f" (output '{measured.output}')" if measured.output else ""
-    checks = (
-        ("min_agreement", f"agreement with the dense model{where}", measured.agreement, 1),
-        ("min_accuracy", "accuracy", measured.accuracy, 1),
-        ("max_drop", "drop of accuracy", drop, -1),
-    )
-    found = []
-    for field, what, value, sign in checks:
-        bound, gate = getattr(gates, field), flag(field)
-        if bound is None:
-            continue
-        if value is None:
-            found.append(Failure(name, gate, f"{what} was not measured ({gate} {bound:g})"))
-        elif not sign * value >= sign * bound - ROUNDING:
-            side = "below" if sign > 0 else "above"
-            reason = f"{what} {value:.4f} is {side} {gate} {bound:g}"
-            found.append(Failure(name, gate, reason))
-    return found
+    yield "--max-drop", gates.max_drop, "drop of accuracy", drop, -1
+
+
+def require_measurable(
+    gates: Gates, outputs: Mapping[str, OutputMatch], metrics: Mapping[str, float] | None
+) -> None:
+    """Raise ``UsageError`` for a gate on what these outputs and ``metrics`` cannot be told of."""
+    if gates.min_agreement is not None and not any(m.has_classes for m in outputs.values()):
+        names = ", ".join(f"'{n}'" for n in outputs)
+        raise UsageError(
+            f"--min-agreement: the class axis of {names} is not known: declare it with "
+            "--class-axis OUTPUT:AXIS, or use --max-error, --min-cosine or --metric-script"
+        )
+    for name in gates.metrics:
+        if metrics is not None and name not in metrics:
+            known = ", ".join(f"'{n}'" for n in metrics)
+            raise UsageError(f"--min-metric {name}: the metric script gives {known}")

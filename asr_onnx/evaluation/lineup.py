@@ -16,6 +16,7 @@ import onnx
 from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.footprint import Footprint, footprint
+from asr_onnx.evaluation.outputs import batch_axis
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file
 from asr_onnx.graph.input_shapes import with_shapes
@@ -29,6 +30,7 @@ class Entry:
     """One model, ready to run."""
 
     name: str
+    proto: onnx.ModelProto
     footprint: Footprint
     runner: Runner
 
@@ -88,7 +90,7 @@ def line_up(
             runner = Runner(loaded.proto, device)
         if entries:
             _same_names("outputs", name, runner.outputs, entries[0].runner.outputs)
-        entries.append(Entry(name, footprint(loaded), runner))
+        entries.append(Entry(name, loaded.proto, footprint(loaded), runner))
     inputs = with_shapes(inputs, shapes or {})
     batch = fixed_batch(inputs)
     return Lineup(tuple(entries), tuple(_open_batch(i) for i in inputs), batch)
@@ -175,4 +177,5 @@ def _open_batch(input: ModelInput) -> ModelInput:
 
 
 def _cut(array: AnyArray, size: int, count: int) -> AnyArray:
-    return array[:count] if array.ndim and len(array) == size else array
+    axis = batch_axis(array.shape, size)
+    return array if axis is None else array[(slice(None),) * axis + (slice(count),)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr_onnx.evaluation.comparison import Comparison
-from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures, worst_agreement
+from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures
 from asr_onnx.repairing.result import RepairResult, is_worse
 
 
@@ -50,13 +50,11 @@ def judge(
 ) -> Judgement:
     """Hold a repaired model, called ``name``, against ``gates`` and against plain pruning.
 
-    Agreement is that on the images held out, accuracy that of ``accuracy``'s only model.
+    Outputs are compared on the images held out, accuracy is that of ``accuracy``'s only model.
     ``allow_worse`` is about plain pruning; no gate is waived.
     """
-    output, agreement = worst_agreement(
-        result.repaired_outputs, result.held_out_images or result.solve_images
-    )
-    measured = Measured(agreement, output=output)
+    metrics = (result.metrics or {}).get("repaired")
+    measured = Measured(result.repaired_outputs, metrics=metrics)
     if accuracy and accuracy.models[0].top1 and accuracy.dense.top1:
         top1, dense = accuracy.models[0].top1.share, accuracy.dense.top1.share
         measured = replace(measured, accuracy=top1, dense_accuracy=dense)

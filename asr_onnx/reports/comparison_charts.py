@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from asr_onnx.reports.page import number
+from asr_onnx.reports.matches import worst_error
+from asr_onnx.reports.page import number, sentence
 from asr_onnx.reports.svg import COLORS, INK, MUTED, SIZE, Chart, draw
 
 if TYPE_CHECKING:
@@ -14,14 +16,15 @@ if TYPE_CHECKING:
 Content = Mapping[str, Any]
 Model = Mapping[str, Any]
 
+_METRICS = 4  # of the user's, beyond which the table has to do
 _NAME = 20  # characters of a name that an axis has room for
 _LIGHT = "#b6c3cf"
 
 
 def charts(content: Content) -> list[Chart]:
-    """What there are numbers for: accuracy, agreement, size, latency."""
-    drawn = (accuracy(content), agreement(content), size(content), latency(content))
-    return [c for c in drawn if c]
+    """What there are numbers for: accuracy, agreement or error, metrics, size, latency."""
+    drawn = [accuracy(content), agreement(content), error(content), *metrics(content)]
+    return [c for c in (*drawn, size(content), latency(content)) if c]
 
 
 def accuracy(content: Content) -> Chart | None:
@@ -76,29 +79,93 @@ def accuracy(content: Content) -> Chart | None:
 
 
 def agreement(content: Content) -> Chart | None:
-    """Share of the dense model's arg-max."""
+    """Share of the dense model's answer."""
     models = content["models"]
     if any(m["agreement"] is None for m in models):
         return None
-    values = [100 * m["agreement"] for m in models]
-    words = (f"{m['name']} {v:.1f}" for m, v in zip(models, values, strict=True))
-
-    def plot(axes: Axes) -> None:
-        bars = axes.barh(range(len(models)), values, 0.6, color=COLORS["repaired"])
-        axes.bar_label(bars, [f"{v:.1f}" for v in values], padding=3)
-        axes.set_xlim(0, 115)
-        axes.set_xticks(range(0, 101, 20))
-        axes.set_xlabel("same arg-max as the dense model (%)")
-        _name_rows(axes, models, dense_first=False)
-
-    return _draw(
+    return _bars(
         "agreement",
         "Agreement with the dense model",
-        f"Same arg-max as the dense model, in percent: {'; '.join(words)}.",
-        "How often the arg-max is the dense model's; of the output where that is least often.",
-        plot,
+        "same answer as the dense model (%)",
+        "How often the answer is the dense model's; of the output where that is least often.",
+        [100 * m["agreement"] for m in models],
         models,
+        (0.0, 100.0),
     )
+
+
+def error(content: Content) -> Chart | None:
+    """How far the worst output is off, where there is no agreement to show."""
+    models = content["models"]
+    errors = [worst_error(m["outputs"]) for m in models]
+    known = [e for e in errors if e is not None and math.isfinite(e)]
+    if all(m["agreement"] is not None for m in models) or len(known) < len(models):
+        return None
+    return _bars(
+        "error",
+        "Error of the outputs",
+        "error, in units of the dense output's spread",
+        "Of the output that is furthest off; lower is better: 0 is the dense model, 1 an output "
+        "that ignores its input.",
+        known,
+        models,
+        (0.0, max(*known, 1.0)),
+    )
+
+
+def metrics(content: Content) -> list[Chart]:
+    """A chart for each of the user's first metrics."""
+    models = [content["dense"], *content["models"]]
+    found = []
+    for n, name in enumerate(list(content["dense"]["metrics"] or ())[:_METRICS]):
+        values = [(m["metrics"] or {}).get(name) for m in models]
+        known = [float(v) for v in values if v is not None]
+        if len(known) == len(models):
+            bounds = min(*known, 0.0), max(*known, 0.0)
+            found.append(
+                _bars(
+                    f"metric{n}",
+                    f"Metric {_short(name)}",
+                    _short(name),
+                    "Of the metric script; higher is better.",
+                    known,
+                    models,
+                    bounds,
+                    dense_first=True,
+                )
+            )
+    return found
+
+
+def _bars(
+    key: str,
+    title: str,
+    axis: str,
+    caption: str,
+    values: Sequence[float],
+    models: Sequence[Model],
+    bounds: tuple[float, float],
+    dense_first: bool = False,
+) -> Chart:
+    """A bar for each model; ``bounds`` are the least the axis shows."""
+    shown = [f"{v:.1f}" if bounds[1] == 100 else number(v) for v in values]
+    roles = [_role(n if dense_first else 1, m) for n, m in enumerate(models)]
+    words = (f"{role} {v}" for role, v in zip(roles, shown, strict=True))
+    room = 0.15 * ((bounds[1] - bounds[0]) or 1.0)
+
+    def plot(axes: Axes) -> None:
+        colors = [COLORS["dense"] if r == "dense" and dense_first else COLORS["repaired"]
+                  for r in roles]  # fmt: skip
+        bars = axes.barh(range(len(models)), values, 0.6, color=colors)
+        axes.bar_label(bars, shown, padding=3)
+        axes.set_xlim(bounds[0] - (room if bounds[0] < 0 else 0), bounds[1] + room)
+        if bounds[1] == 100:
+            axes.set_xticks(range(0, 101, 20))
+        axes.set_xlabel(axis)
+        _name_rows(axes, models, dense_first=dense_first)
+
+    alt = axis[:-4] + ", in percent" if axis.endswith(" (%)") else axis
+    return _draw(key, title, f"{sentence(alt)}: {'; '.join(words)}.", caption, plot, models)
 
 
 def size(content: Content) -> Chart:

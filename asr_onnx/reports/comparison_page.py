@@ -6,9 +6,22 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from asr_onnx.declare import flag
 from asr_onnx.reports.comparison_charts import charts, time_unit
 from asr_onnx.reports.comparison_tables import bytes_text
-from asr_onnx.reports.page import NONE, listed, number, render_page, share, tile
+from asr_onnx.reports.matches import cells, one_answer, worst_error
+from asr_onnx.reports.page import (
+    NONE,
+    given,
+    listed,
+    number,
+    ratio,
+    render_page,
+    sentence,
+    share,
+    tile,
+    value,
+)
 
 Content = Mapping[str, Any]
 Model = Mapping[str, Any]
@@ -27,7 +40,10 @@ def comparison_page(content: Content) -> str:
         verdict=verdict(content),
         tiles=tiles(content),
         failures=[f"Gate failed: {f['model']}: {f['reason']}." for f in content["failures"]],
+        notes=[sentence(line) for line in one_answer(content["models"][0]["outputs"])],
+        cells=cells,
         charts=charts(content),
+        metrics=metrics(content),
         accuracies=accuracies(content) if content["labels"] else [],
         costs=costs(content),
         options=options(content),
@@ -41,7 +57,7 @@ def verdict(content: Content) -> str:
 
 
 def _passed(content: Content) -> str:
-    gates = ", ".join(f"{name} {bound:g}" for name, bound in _gates(content).items())
+    gates = ", ".join(f"{name} {value(bound)}" for name, bound in _gates(content).items())
     if not gates:
         return ""
     names = [str(m["name"]) for m in content["models"]]
@@ -74,25 +90,19 @@ def _tested(content: Content) -> str:
 
 
 def _closest(content: Content) -> str:
-    """The model most like the dense one: by arg-max, where there is none by its worst output."""
+    """The model most like the dense one: by its answers, without any by its worst output."""
     models, on = content["models"], f"on {content['samples']:,} samples"
     best = max(models, key=_likeness)
-    error = _error(best)
+    error = worst_error(best["outputs"])
     if best["agreement"] is not None:
-        how = f"the dense model's arg-max in {share(best['agreement'])} of cases"
+        how = f"the dense model's answer in {share(best['agreement'])} of cases"
     elif error is not None:
-        how = f"outputs that differ from the dense model's by {number(error)} of their size"
+        how = f"outputs that differ from the dense model's by {ratio(error)} of their spread"
     else:
         return f"The outputs cannot be compared in numbers {on}."
     if len(models) == 1:
         return f"{best['name']} has {how} {on}."
     return f"{best['name']} is the closest to the dense model of {len(models)}: it has {how} {on}."
-
-
-def _error(model: Model) -> float | None:
-    """Relative error of the worst output; ``None`` where one has none."""
-    found = [match["relative_error"] for match in model["outputs"].values()]
-    return None if None in found or not found else float(max(found))
 
 
 def _named(names: Sequence[str], total: int) -> str:
@@ -114,17 +124,19 @@ def tiles(content: Content) -> list[dict[str, str]]:
         return found
     for m in _few(content["models"], _likeness):
         if m["agreement"] is not None:
-            note = "same arg-max as the dense model"
+            note = "same answer as the dense model"
             found.append(tile(f"Agreement, {m['name']}", share(m["agreement"]), note))
         else:
-            note = "of the output with the largest, relative to the dense model's"
-            found.append(tile(f"Error, {m['name']}", number(_error(m)), note))
+            note = "of the output with the largest, in units of the dense one's spread"
+            error = worst_error(m["outputs"])
+            text = NONE if error is None else ratio(error)
+            found.append(tile(f"Error, {m['name']}", text, note))
     return found
 
 
 def _likeness(model: Model) -> float:
     """How like the dense model: by agreement; without one by error, and less than any with one."""
-    error = _error(model)
+    error = worst_error(model["outputs"])
     unlike = -math.inf if error is None else -1 - error
     return unlike if model["agreement"] is None else float(model["agreement"])
 
@@ -167,6 +179,20 @@ def _test(test: Mapping[str, Any] | None) -> str:
     return f"{'better' if test['second_only'] > test['first_only'] else 'worse'}, {p}"
 
 
+def metrics(content: Content) -> list[Row]:
+    """A row for each model with the values of the user's metric; the dense one's names first."""
+    names = list(content["dense"]["metrics"] or ())
+    return [
+        {
+            "name": m["name"],
+            "dense": m is content["dense"],
+            "values": {n: (m["metrics"] or {}).get(n) for n in names},
+        }
+        for m in (content["dense"], *content["models"])
+        if names
+    ]
+
+
 def costs(content: Content) -> list[Row]:
     """A row of words for each model: bytes, zeros, dead channels, and time where measured."""
     models = (content["dense"], *content["models"])
@@ -207,10 +233,6 @@ def options(content: Content) -> dict[str, object]:
     return {name.replace("_", " "): content[name] for name in names} | _gates(content)
 
 
-def _gates(content: Content) -> dict[str, float]:
+def _gates(content: Content) -> dict[str, object]:
     """The gates that are set, by option."""
-    return {
-        f"--{name.replace('_', '-')}": bound
-        for name, bound in content["gates"].items()
-        if bound is not None
-    }
+    return {flag(name): bound for name, bound in given(content["gates"]).items()}

@@ -14,13 +14,15 @@ from asr_onnx.evaluation.footprint import zero_share
 from asr_onnx.evaluation.gates import Gates
 from asr_onnx.maths.intervals import Accuracy
 from asr_onnx.provenance import plain, versions
+from asr_onnx.reports.matches import CAPTION, HEADS, cells, one_answer
+from asr_onnx.reports.page import number
 
 
 def to_dict(comparison: Comparison, gates: Gates, **provenance: object) -> dict[str, Any]:
     """The whole comparison as JSON can hold it, with ``provenance`` (files, data) as is."""
     found: dict[str, Any] = plain(
         {
-            "asr_onnx_comparison": 2,
+            "asr_onnx_comparison": 3,
             "versions": versions(),
             **provenance,
             "device": comparison.device,
@@ -53,9 +55,11 @@ def _model(report: ModelReport) -> dict[str, Any]:
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """Accuracies if there are labels, every output against the dense model, size and speed."""
+    """Accuracies if there are labels, outputs against the dense model, metrics, size and speed."""
     found = [accuracy_table(comparison)] if comparison.labels else []
-    return [*found, output_table(comparison), cost_table(comparison)]
+    metrics = metric_table(comparison)
+    found += [output_table(comparison), *([metrics] if metrics else [])]
+    return [*found, cost_table(comparison)]
 
 
 def accuracy_table(comparison: Comparison) -> Table:
@@ -75,15 +79,30 @@ def output_table(comparison: Comparison) -> Table:
     """How alike the outputs of each model are to the dense model's."""
     table = _table(
         f"Outputs against {comparison.dense.name}, {comparison.samples} samples",
-        ("output", "same arg-max", "cosine", "relative error"),
+        ("output", *HEADS),
+        CAPTION,
     )
     for m in comparison.models:
         for name, match in m.outputs.items():
-            same = "–" if match.agreement is None else f"{match.agreement:.1%}"
-            table.add_row(
-                escape(m.name), name, same, f"{match.cosine:.4f}", f"{match.relative_error:.4f}"
-            )
+            table.add_row(escape(m.name), escape(name), *cells(plain(asdict(match))))
     return table
+
+
+def metric_table(comparison: Comparison) -> Table | None:
+    """What the user's metric gives, if there is one; the dense model's is against itself."""
+    if not comparison.dense.metrics:
+        return None
+    names = tuple(comparison.dense.metrics)
+    table = _table("Metrics of --metric-script", names, "higher is better")
+    for m in (comparison.dense, *comparison.models):
+        table.add_row(escape(m.name), *(number((m.metrics or {}).get(n), 4) for n in names))
+    return table
+
+
+def remarks(comparison: Comparison) -> Iterator[str]:
+    """What makes figures say less than they seem to, a sentence each."""
+    for m in comparison.models[:1]:  # it is about the dense model
+        yield from one_answer({n: plain(asdict(match)) for n, match in m.outputs.items()})
 
 
 def cost_table(comparison: Comparison) -> Table:
@@ -148,5 +167,5 @@ def _table(title: str, columns: Sequence[str], caption: str | None = None) -> Ta
     table = Table(title=title, caption=caption)
     table.add_column("model", overflow="fold")
     for name in columns:
-        table.add_column(name, justify="right", no_wrap=name != "output", overflow="fold")
+        table.add_column(escape(name), justify="right", no_wrap=name != "output", overflow="fold")
     return table

@@ -39,14 +39,14 @@ def _repair_page(content: Mapping[str, Any], batches: Batches | None) -> str:
 # By the key that holds the version of the format.
 KINDS: dict[str, Kind] = {
     "asr_onnx_report": Kind(
-        2,
+        3,
         frozenset(
             ["versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites"]
         ),
         _repair_page,
     ),
     "asr_onnx_comparison": Kind(
-        2,
+        3,
         frozenset(
             [
                 "versions",
@@ -65,7 +65,7 @@ KINDS: dict[str, Kind] = {
         lambda content, _: comparison_page(content),
     ),
     "asr_onnx_sweep": Kind(
-        1,
+        2,
         frozenset(
             [
                 "versions",

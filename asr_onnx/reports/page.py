@@ -52,6 +52,11 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
+def sentence(line: str) -> str:
+    """A line of the terminal as it begins a paragraph."""
+    return line[:1].upper() + line[1:]
+
+
 def share(x: float | None, digits: int = 1) -> str:
     """A share in percent."""
     return NONE if x is None else f"{x:.{digits}%}"
@@ -68,7 +73,7 @@ def number(x: float | None, digits: int = 3) -> str:
 
 def ratio(x: float | None) -> str:
     """A ratio of variances; ``None`` is how JSON holds an infinite one."""
-    return "∞" if x is None else number(x)
+    return "∞" if x in (None, math.inf) else number(x)
 
 
 def middle(values: list[float | None]) -> str:
@@ -78,6 +83,11 @@ def middle(values: list[float | None]) -> str:
         return NONE
     half = len(known) // 2
     return number(known[half] if len(known) % 2 else (known[half - 1] + known[half]) / 2)
+
+
+def given(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Those of the options that are set: what may be given several times may be empty, too."""
+    return {name: x for name, x in (options or {}).items() if x not in (None, [], ())}
 
 
 def value(x: object) -> str:

@@ -7,8 +7,12 @@ from pathlib import PurePath
 from typing import Any
 
 from asr_onnx.maths.intervals import wilson
-from asr_onnx.reports.page import Report, number, render_page, share, tile
+from asr_onnx.repairing.result import larger
+from asr_onnx.reports.matches import Match, cells, error_of, one_answer
+from asr_onnx.reports.page import Report, given, number, ratio, render_page, sentence, share, tile
 from asr_onnx.reports.repair_charts import charts
+
+_METRICS = 2  # of the user's that have a tile
 
 
 def render(report: Report, thumbnails: Mapping[int, str] | None = None) -> str:
@@ -23,6 +27,9 @@ def render(report: Report, thumbnails: Mapping[int, str] | None = None) -> str:
         verdict=verdict(report) + (" The model is rejected." if report.get("failures") else ""),
         tiles=tiles(report),
         notes=notes(report),
+        where=checked_on(report),
+        cells=cells,
+        gates=given(report.get("gates")),
         charts=charts(report),
         samples=samples(report, thumbnails or {}),
     )
@@ -61,46 +68,46 @@ def verdict(report: Report) -> str:
         return (
             f"With {zeros} zeros; the outputs of the repaired model cannot be compared in numbers."
         )
+    what = f"output '{output}'" if len(report["outputs"]["repaired"]) > 1 else "output"
+    text = (
+        f"With {zeros} zeros, the repaired model's {what} differs from the dense model's by "
+        f"{ratio(repaired['relative_error'])} of its spread on {where}; merely pruned, by "
+        f"{ratio(pruned['relative_error'])}."
+    )
     if repaired["agreement"] is not None and pruned["agreement"] is not None:
-        before, after = pruned["agreement"], repaired["agreement"]
-        worse = after < before
-        if _is_class_output(report, output):
-            what, of, on = "agrees with the dense model on", where, "on"
-        else:  # a map of classes, say
-            what, of, on = "has the dense model's arg-max at", f"the positions in {where}", "at"
-        text = (
-            f"With {zeros} zeros, the repaired model {what} {share(after)} of {of}; "
-            f"merely pruned, {on} {share(before)}."
+        what = where
+        if not _is_class_output(report, output):  # a map of classes, a text
+            what = f"{repaired['answers']:,} positions in {where}"
+        text += (
+            f" It gives the dense model's answer on {share(repaired['agreement'])} of {what}; "
+            f"merely pruned, on {share(pruned['agreement'])}."
         )
-    else:
-        before, after = pruned["relative_error"], repaired["relative_error"]
-        worse = after is None or (before is not None and after > before)
-        text = (
-            f"With {zeros} zeros, the repaired model's output differs from the dense model's by "
-            f"{number(after)} of its size on {where}; merely pruned, by {number(before)}."
-        )
-    return text + (" The repair made it worse." if worse else "")
+    if repaired["one_answer"]:
+        text += " The dense model's answer is the same on all of them: there is none to agree on."
+    return text + (" The repair made it worse." if _is_worse(report, output) else "")
+
+
+def _is_worse(report: Report, output: str) -> bool:
+    """Whether the repair took an output away from the dense model's."""
+    before, after = (error_of(report["outputs"][m][output]) for m in ("pruned", "repaired"))
+    return after is not None and before is not None and larger(before, after)
 
 
 def tiles(report: Report) -> list[dict[str, str]]:
     """The summary's numbers: ``label``, ``value`` and a ``note``."""
     images, found = report["images"], []
     output = main_output(report)
-    for model in ("repaired", "pruned") if output is not None else ():
-        match = report["outputs"][model][output]
-        if match["agreement"] is None:
-            found.append(
-                tile(f"Cosine, {model}", number(match["cosine"]), "similarity to the dense output")
-            )
-            continue
-        note = "same arg-max as the dense model"
-        if _is_class_output(report, output) and match["samples"]:
-            right = round(match["agreement"] * match["samples"])
-            low, high = wilson(right, match["samples"])
-            note = (
-                f"{right} of {match['samples']}; 95\u00a0% interval {share(low)} to {share(high)}"
-            )
-        found.append(tile(f"Agreement, {model}", share(match["agreement"]), note))
+    if output is not None:
+        pruned, repaired = (report["outputs"][m][output] for m in ("pruned", "repaired"))
+        errors = [cells(m)[0] for m in (repaired, pruned)]
+        note = f"in units of the dense output's spread; merely pruned {errors[1]}"
+        found.append(tile("Error, repaired", errors[0], note))
+        for name, match in (("repaired", repaired), ("pruned", pruned)):
+            found.append(_likeness(name, match, _is_class_output(report, output)))
+    metrics = report.get("metrics") or {"repaired": {}}
+    for name, value in list(metrics["repaired"].items())[:_METRICS]:
+        note = f"metric of the script; merely pruned {number(metrics['pruned'].get(name))}"
+        found.append(tile(f"{name}, repaired", number(value), note))
     weights = sum(s["weights"] for s in report["sites"] if s["pruned"])
     return [
         *found,
@@ -109,6 +116,18 @@ def tiles(report: Report) -> list[dict[str, str]]:
               f"{images['solve']:,} solved on, {images['held_out']:,} held out"),
         tile("Time", f"{report['seconds']:,.1f} s", f"on {report['device']}"),
     ]  # fmt: skip
+
+
+def _likeness(model: str, match: Match, one_each: bool) -> dict[str, str]:
+    """A tile for agreement, or where there is none for the cosine."""
+    if match["agreement"] is None:
+        return tile(f"Cosine, {model}", number(match["cosine"]), "similarity to the dense output")
+    note = "same answer as the dense model"
+    if one_each and match["samples"]:
+        right = round(match["agreement"] * match["samples"])
+        low, high = wilson(right, match["samples"])
+        note = f"{right} of {match['samples']}; 95\u00a0% interval {share(low)} to {share(high)}"
+    return tile(f"Agreement, {model}", share(match["agreement"]), note)
 
 
 def _is_class_output(report: Report, output: str | None) -> bool:
@@ -123,6 +142,7 @@ def notes(report: Report) -> list[str]:
         kept = report.get("rejected")
         found.append(f"The model is kept as {kept}." if kept else "No model was written.")
     found += [str(w) for w in report.get("warnings") or ()]
+    found += [sentence(line) for line in one_answer(report["outputs"]["repaired"])]
     if not report["images"]["held_out"]:
         found.append("No images were held out: the model is judged on the images it was fitted to.")
     dead = [(n, s) for n, s in enumerate(report["sites"], 1) if s["zeros"] == s["weights"]]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from asr_onnx.evaluation.comparison import Comparison
-from asr_onnx.evaluation.outputs import OutputMatch
+from asr_onnx.evaluation.match import OutputMatch
 from asr_onnx.provenance import plain, versions
 from asr_onnx.repairing.result import RepairResult, SiteReport
 from asr_onnx.repairing.verdict import Judgement
 from asr_onnx.reports import comparison_tables
+from asr_onnx.reports.matches import CAPTION, HEADS, cells, one_answer
+from asr_onnx.reports.page import number
 
 _OF_COMPARISON = ("samples", "preprocessing", "labels", "class_output", "topk", "dense")
 
@@ -21,7 +25,7 @@ _OF_COMPARISON = ("samples", "preprocessing", "labels", "class_output", "topk", 
 def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
     """The whole result as JSON can hold it, with ``provenance`` (files, preprocessing) as is."""
     return {
-        "asr_onnx_report": 2,
+        "asr_onnx_report": 3,
         "versions": versions(),
         **provenance,
         "options": result.options.to_dict(),
@@ -33,6 +37,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
             "pruned": {k: _values(v) for k, v in result.pruned_outputs.items()},
             "repaired": {k: _values(v) for k, v in result.repaired_outputs.items()},
         },
+        "metrics": plain(result.metrics),
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
         "samples": result.answers.to_dict() if result.answers else None,
@@ -103,22 +108,37 @@ def site_table(result: RepairResult) -> Table:
 
 
 def output_table(result: RepairResult) -> Table:
-    """Agreement of the pruned and the repaired model with the dense one, per output."""
+    """How far the pruned and the repaired model are from the dense one, output by output."""
     images = result.held_out_images or result.solve_images
     kind = "held-out" if result.held_out_images else "calibration (none held out)"
-    table = Table(title=f"Against the dense model, {images} {kind} images")
+    table = Table(
+        title=f"Against the dense model, {images} {kind} images",
+        caption=CAPTION,
+    )
     table.add_column("output", overflow="fold")
-    for name in ("model", "same arg-max", "cosine", "relative error"):
+    for name in ("model", *HEADS):
         table.add_column(name, justify="right")
+    models = {"pruned": result.pruned_outputs, "repaired": result.repaired_outputs}
     for output in result.repaired_outputs:
-        for model, matches in (
-            ("pruned", result.pruned_outputs),
-            ("repaired", result.repaired_outputs),
-        ):
-            table.add_row(output, model, *_match(matches[output]))
+        for model, matches in models.items():
+            table.add_row(escape(output), model, *cells(_values(matches[output])))
     return table
 
 
-def _match(match: OutputMatch) -> tuple[str, str, str]:
-    agreement = "–" if match.agreement is None else f"{match.agreement:.1%}"
-    return agreement, f"{match.cosine:.4f}", f"{match.relative_error:.4f}"
+def metric_table(result: RepairResult) -> Table | None:
+    """What the user's metric gives, if there is one."""
+    if not result.metrics:
+        return None
+    table = Table(title="Metrics of --metric-script", caption="higher is better")
+    table.add_column("metric", overflow="fold")
+    for model in result.metrics:
+        table.add_column(model, justify="right")
+    for name in result.metrics["repaired"]:
+        values = (found.get(name) for found in result.metrics.values())
+        table.add_row(escape(name), *(number(v, 4) for v in values))
+    return table
+
+
+def remarks(result: RepairResult) -> Iterator[str]:
+    """What makes figures say less than they seem to, a sentence each."""
+    return one_answer({n: _values(m) for n, m in result.repaired_outputs.items()})

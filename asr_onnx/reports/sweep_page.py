@@ -1,7 +1,7 @@
 """The page of ``asr-onnx sweep``: what ``sweeps.results.to_dict`` gives, or JSON read back from it.
 
 A cell is one recipe at one sparsity or pattern.  Its value is the top-1 accuracy, or without
-labelled data the agreement with the dense model.
+labelled data the agreement with the dense model, or where that cannot be told the cosine.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 from asr_onnx.evaluation.gates import ROUNDING
 from asr_onnx.reports.page import NONE, listed, number, render_page, share, tile
-from asr_onnx.reports.sweep_chart import curve, measured
+from asr_onnx.reports.sweep_chart import curve, measured, told
 from asr_onnx.reports.sweep_tables import point
 
 Content = Mapping[str, Any]
@@ -29,7 +29,7 @@ def sweep_page(content: Content) -> str:
         "sweep.html.j2",
         content=content,
         model=PurePath(str(content["model"])).name,
-        accurate=content["metric"] == "accuracy",
+        metric=content["metric"],
         verdict=verdict(content),
         tiles=tiles(content),
         notes=notes(content),
@@ -47,12 +47,14 @@ def verdict(content: Content) -> str:
     level = _level(content)
     if content["metric"] == "accuracy":
         start = f"Losing at most one point of the dense model's top-1 accuracy of {share(level)}"
+    elif content["metric"] == "cosine":
+        start = f"Keeping a cosine of {told(content, level - TOLERANCE, 0)} with the dense outputs"
     else:
-        start = f"Keeping the dense model's arg-max in at least {share(level - TOLERANCE, 0)}"
+        start = f"Keeping the dense model's answer in at least {share(level - TOLERANCE, 0)}"
     found = []
     for recipe in _recipes(content):
         kept = _kept(content, recipe)
-        places = [f"{point(c)} ({share(c['value'])})" for c in kept]
+        places = [f"{point(c)} ({told(content, c['value'])})" for c in kept]
         reached = f"reaches {listed(places)}" if kept else "loses more from the start"
         found.append(f"{recipe} {reached}")
     return f"{start} on {content['samples']:,} samples, {'; '.join(found)}."
@@ -93,7 +95,8 @@ def tiles(content: Content) -> list[dict[str, str]]:
         found.append(tile("Top-1, dense", share(dense["share"]), note))
     for recipe in _recipes(content):
         kept = _kept(content, recipe)
-        note = "at most one point lost" if kept else "more than one point lost from the start"
+        lost = "0.01" if content["metric"] == "cosine" else "one point"
+        note = f"at most {lost} lost" if kept else f"more than {lost} lost from the start"
         found.append(tile(f"Recipe {recipe}", ", ".join(map(point, kept)) or NONE, note))
     seconds = sum(c["seconds"] for c in measured(content))
     note = f"{seconds:,.0f} s of repair on {content['device']}"
@@ -115,20 +118,20 @@ def notes(content: Content) -> list[str]:
 def cells(content: Content) -> list[Row]:
     """A row of words for each cell; one that failed has but its place and the ``reason``."""
     return [
-        {"recipe": c["recipe"], "point": point(c), "reason": c.get("error"), **_numbers(c)}
+        {"recipe": c["recipe"], "point": point(c), "reason": c.get("error"), **_numbers(content, c)}
         for c in content["cells"]
     ]
 
 
-def _numbers(cell: Cell) -> Row:
+def _numbers(content: Content, cell: Cell) -> Row:
     if "error" in cell:
         return {}
     interval = f"{share(cell['low'])} to {share(cell['high'])}"
     return {
         "zeros": share(cell["zeros"], 2),
-        "value": share(cell["value"]),
+        "value": told(content, cell["value"]),
         "interval": NONE if cell["low"] is None else interval,
-        "pruned": share(cell["pruned"]["value"]),
+        "pruned": told(content, cell["pruned"]["value"]),
         "agreement": share(cell["agreement"]),
         "cosine": number(cell["cosine"], 4),
         "error": number(cell["relative_error"]),

@@ -9,23 +9,28 @@ from rich.markup import escape
 from rich.table import Table
 
 from asr_onnx.reports.page import share
-from asr_onnx.reports.sweep_chart import measured
+from asr_onnx.reports.sweep_chart import measured, told
 
 Content = Mapping[str, Any]
+
+_HEADS = {  # title, and column
+    "accuracy": ("Top-1 accuracy", "top-1"),
+    "agreement": ("Same answer as dense", "same"),
+    "cosine": ("Similarity to the dense outputs", "cosine"),
+}
 
 
 def table(content: Content) -> Table:
     """The curve, a row for each cell; recipes apart."""
-    accurate = content["metric"] == "accuracy"
+    accurate, (title, head) = content["metric"] == "accuracy", _HEADS[content["metric"]]
     held_out = "held-out " if content["data"]["holdout"] else ""
     where = "labelled samples" if accurate else f"{held_out}calibration samples"
     found = Table(
-        title=f"{'Top-1 accuracy' if accurate else 'Same arg-max as dense'}, "
-        f"{content['samples']} {where}",
+        title=f"{title}, {content['samples']} {where}",
         caption="pruned only: by magnitude, not repaired",
     )
     found.add_column("recipe", overflow="fold")
-    columns = ("asked", "zeros", "top-1" if accurate else "same", "95 %", "pruned only", "seconds")
+    columns = ("asked", "zeros", head, "95 %", "pruned only", "seconds")
     for name in columns:
         found.add_column(name, justify="right", no_wrap=True)
     dense = content["dense"]["accuracy"]
@@ -43,9 +48,9 @@ def table(content: Content) -> Table:
             escape(before),
             point(cell),
             share(cell["zeros"]),
-            share(cell["value"]),
+            told(content, cell["value"]),
             _interval(cell),
-            share(cell["pruned"]["value"]),
+            told(content, cell["pruned"]["value"]),
             f"{cell['seconds']:.1f}",
         )
     return found

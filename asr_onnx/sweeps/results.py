@@ -46,7 +46,7 @@ def to_dict(
             cells.append({**place(task.options), "error": failed.get(task.key) or failed[base]})
     source, labelled = opened.source, opened.labelled
     return {
-        "asr_onnx_sweep": 1,
+        "asr_onnx_sweep": 2,
         "versions": versions(),
         "model": str(source.model),
         "files": dict(opened.files),
@@ -58,7 +58,7 @@ def to_dict(
         },
         "preprocessing": opened.preprocessing,
         "device": str(opened.device),
-        "metric": "accuracy" if labelled else "agreement",
+        "metric": opened.metric,
         "samples": len(labelled.samples) if labelled else opened.checked,
         "labels": labelled.labels.source if labelled else None,
         "dense": {"accuracy": dense["accuracy"] if dense else None},

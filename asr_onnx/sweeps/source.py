@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 
+from asr_onnx.arrays import Outputs
 from asr_onnx.data.batches import Batches, Samples
 from asr_onnx.data.openers import ImageSamples
 from asr_onnx.data.source import CalibrationOptions, LabelOptions, open_data
 from asr_onnx.errors import ModelError
-from asr_onnx.evaluation.gates import worst_agreement
+from asr_onnx.evaluation.gates import worst_agreement, worst_cosine
 from asr_onnx.evaluation.labelled import LabelledData
-from asr_onnx.evaluation.outputs import compare_outputs
-from asr_onnx.execution.session import Device, Runner, choose_device
+from asr_onnx.evaluation.match import OutputMatch, compare_outputs
+from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.graph import model_file
+from asr_onnx.graph.class_axes import class_axes
 from asr_onnx.options import Execution
 from asr_onnx.provenance import __version__, sha256
+from asr_onnx.repairing.job import run_checked
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +54,16 @@ class Source(CalibrationOptions, LabelOptions):
         )
 
 
+Metric = Literal["accuracy", "agreement", "cosine"]
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A source's live objects; ``files`` are the hashes of the model's files by path.
 
-    ``labelled`` is ``None`` without labelled data.  ``identity`` is everything that a result
-    depends on besides its options, as JSON can hold it; ``notes`` are worth knowing.
+    ``metric`` is what the curve is of.  ``labelled`` is ``None`` without labelled data.
+    ``identity`` is everything that a result depends on besides its options, as JSON can hold it;
+    ``notes`` are worth knowing.
     """
 
     source: Source
@@ -68,27 +75,27 @@ class Opened:
     notes: tuple[str, ...]
     labelled: LabelledData | None
     device: Device
+    metric: Metric
     identity: Mapping[str, Any]
 
     @property
     def checked(self) -> int:
-        """Number of calibration samples that agreement is told of."""
+        """Number of calibration samples that outputs are compared on."""
         return self.batches.num_held_out or self.batches.num_solve
 
 
 def open_source(source: Source) -> Opened:
-    """Open model and data, and see that there will be something to draw a curve of.
+    """Open model and data, and see what there will be to draw a curve of.
 
     Raises whatever opening them raises, ``ModelError`` when there are neither labelled data nor
-    classes to agree on.
+    outputs in numbers.
     """
     proto = model_file.load(source.model).proto
     files = sha256(model_file.files(source.model))
     device = choose_device(source.execution.providers)
     labelled = LabelledData.of(proto, source.model, source, source, device)
     opened = open_data(proto, source.model, source.beside(source.data))
-    if labelled is None:
-        _check_classes(proto, opened.batches, device)
+    metric: Metric = "accuracy" if labelled else _metric(proto, opened.batches, device)
     identity = {
         "versions": {
             "asr-onnx": __version__,
@@ -102,18 +109,29 @@ def open_source(source: Source) -> Opened:
     }
     return Opened(
         source, proto, files, opened.batches, opened.path, opened.preprocessing, opened.notes,
-        labelled, device, identity,
+        labelled, device, metric, identity,
     )  # fmt: skip
 
 
-def _check_classes(proto: onnx.ModelProto, batches: Batches, device: Device) -> None:
-    batch = batches.batches[0]
-    outputs = Runner(proto, device).run(batches.feeds(batch))
-    if worst_agreement(compare_outputs(outputs, outputs), len(batch.samples))[1] is None:
+def _metric(proto: onnx.ModelProto, batches: Batches, device: Device) -> Metric:
+    """Agreement where the dense model's answers differ, else how alike outputs are."""
+    outputs = run_checked(proto, batches, device)
+    found = compare(proto, batches, outputs, outputs)
+    if worst_agreement(found)[1] is not None:
+        return "agreement"
+    if worst_cosine(found)[1] is None:
         raise ModelError(
-            "no output of the model has classes along axis 1, so there is neither accuracy nor "
-            "agreement to draw a curve of: repair tells how far outputs are off"
+            "no output of the model is in numbers: there is nothing to draw a curve of"
         )
+    return "cosine"
+
+
+def compare(
+    proto: onnx.ModelProto, batches: Batches, dense: Sequence[Outputs], other: Sequence[Outputs]
+) -> dict[str, OutputMatch]:
+    """Outputs for the batches that results are checked on against the dense model's."""
+    sizes = [len(b.samples) for b in batches.checked]
+    return compare_outputs(dense, other, sizes, class_axes(proto))
 
 
 def digest(facts: object) -> str:

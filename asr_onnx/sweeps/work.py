@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import onnx
 
-from asr_onnx.errors import AsrError
-from asr_onnx.evaluation.gates import worst_agreement
-from asr_onnx.evaluation.outputs import compare_outputs, stacked
+from asr_onnx.errors import AsrError, ModelError
+from asr_onnx.evaluation.gates import worst_agreement, worst_cosine
+from asr_onnx.evaluation.match import OutputMatch
 from asr_onnx.maths.intervals import Accuracy, wilson
 from asr_onnx.options import PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
@@ -19,7 +19,7 @@ from asr_onnx.pipeline import prune, repair_all
 from asr_onnx.provenance import plain
 from asr_onnx.repairing.job import run_checked
 from asr_onnx.repairing.result import RepairResult, is_worse
-from asr_onnx.sweeps.source import Opened, Source, digest, open_source
+from asr_onnx.sweeps.source import Opened, Source, compare, digest, open_source
 
 Record = dict[str, Any]
 
@@ -147,7 +147,7 @@ def _repaired(tasks: Sequence[Task], opened: Opened, progress: Progress | None) 
 
 
 def _cell(task: Task, result: RepairResult, opened: Opened, top1: Accuracy | None) -> Record:
-    output, agreement = worst_agreement(result.repaired_outputs, opened.checked)
+    value, output, agreement = _value(opened, result.repaired_outputs, top1)
     low = high = None
     if top1:
         low, high = top1.low, top1.high
@@ -157,7 +157,7 @@ def _cell(task: Task, result: RepairResult, opened: Opened, top1: Accuracy | Non
     return {
         **place(task.options),
         "zeros": result.sparsity,
-        "value": top1.share if top1 else agreement,
+        "value": value,
         "low": low,
         "high": high,
         "agreement": agreement,
@@ -179,21 +179,38 @@ def _given(tasks: Sequence[Task], opened: Opened, progress: Progress | None) -> 
         for t in tasks
     }
     top1 = opened.labelled.top1(models, progress) if opened.labelled else {}
-    dense = stacked(run_checked(opened.proto, opened.batches, opened.device))
+    dense = run_checked(opened.proto, opened.batches, opened.device)
     records = []
     for name, model in models.items():
         merely = run_checked(model, opened.batches, opened.device)
-        outputs = compare_outputs(dense, stacked(merely))
-        agreement = worst_agreement(outputs, opened.checked)[1]
+        outputs = compare(opened.proto, opened.batches, dense, merely)
         found = top1.get(name)
+        value, _, agreement = _value(opened, outputs, found)
         records.append(
             {
-                "value": found.share if found else agreement,
+                "value": value,
                 "agreement": agreement,
                 "accuracy": accuracy_dict(found),
             }
         )
     return records
+
+
+def _value(
+    opened: Opened, outputs: Mapping[str, OutputMatch], top1: Accuracy | None
+) -> tuple[float, str | None, float | None]:
+    """What the curve is of, the output to be told of, and the agreement, if there is any."""
+    output, agreement = worst_agreement(outputs)
+    value = agreement
+    if top1:
+        value = top1.share
+    elif opened.metric == "cosine":
+        output, value = worst_cosine(outputs)
+    if value is None:
+        raise ModelError(
+            "the outputs cannot be compared with the dense model's: their shapes differ"
+        )
+    return value, output, agreement
 
 
 def accuracy_dict(found: Accuracy | None) -> Record | None:

@@ -54,7 +54,7 @@ def test_the_tables_tell_accuracy_size_and_speed(cases, asr):
 def test_without_labels_only_the_outputs_are_compared(cases, asr):
     code, out, _ = asr(*COMPARE, "--no-labels", "--no-latency")
     assert code == 0
-    assert "top-1" not in out and "same arg-max" in out and "ms" not in out
+    assert "top-1" not in out and "same answer" in out and "ms" not in out
     code, out, _ = asr(*COMPARE[:4], "x.npy", "--no-latency", "--providers", "cpu")
     assert code == 0
     assert "top-1" not in out and "12 samples" in out
@@ -72,7 +72,8 @@ def test_a_failed_gate_is_exit_code_3_with_the_json_written(cases, asr):
     content = json.loads((cases / "c.json").read_text())
     assert len(content["failures"]) == 2
     assert content["models"][0]["agreement"] < 1
-    assert content["gates"] == {"min_agreement": 1.0, "min_accuracy": 1.0, "max_drop": None}
+    asked = {"min_agreement": 1.0, "min_accuracy": 1.0}
+    assert {k: v for k, v in content["gates"].items() if v not in (None, [])} == asked
 
 
 def test_passed_gates_are_silent(cases, asr):

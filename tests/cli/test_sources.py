@@ -8,7 +8,7 @@ import math
 import numpy as np
 import onnx
 import pytest
-from models import batches, build, feeds_for, normal, run, two_inputs
+from models import balanced, batches, build, feeds_for, normal, run, two_inputs
 from onnx import numpy_helper
 
 SCRIPT = """
@@ -28,6 +28,7 @@ def two(folder):
     rng = np.random.default_rng(2)
     model = two_inputs(rng)
     feeds = feeds_for(model, rng)
+    model = balanced(model, **feeds)
     onnx.save(model, "two.onnx")
     np.savez("d.npz", **feeds)
     (folder / "load.py").write_text(SCRIPT)

@@ -84,5 +84,8 @@ def test_a_mistake_is_warned_of_on_stderr_and_in_the_report(tmp_path, preset, mi
     files = ["--calib", str(images), "-o", str(tmp_path / "out.onnx"), "--report", str(report)]
     cli.main(["repair", str(model), *files, *options], standalone_mode=False)
     warnings, told = json.loads(report.read_text())["warnings"], capfd.readouterr().err
-    assert len(warnings) == told.count("warning:") == mistaken
+    told = " ".join(told.split())
+    assert len(warnings) == told.count("misfit") == mistaken
+    # Fed like that, the model takes all digits for one.
+    assert told.count("one and the same answer") == mistaken
     assert all(f"warning: {w}" in told and "--preprocess imagenet" in w for w in warnings)

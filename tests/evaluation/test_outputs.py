@@ -1,4 +1,4 @@
-"""Comparing outputs: what the numbers of a report mean."""
+"""Outputs of a model: batches, classes, and how reports hold what was found of them."""
 
 from __future__ import annotations
 
@@ -12,64 +12,26 @@ from models import build, norm_net, normal, run
 from rich.console import Console
 
 from asr_onnx import CompareOptions, RepairOptions, compare, repair
-from asr_onnx.evaluation.outputs import class_scores, compare_output, compare_outputs, stack
+from asr_onnx.evaluation.outputs import batch_axis, class_scores, stack
 from asr_onnx.provenance import dumps
 from asr_onnx.reports import repair_tables
 
 OPTIONS = RepairOptions(0.6, method="asr")
 
 
-def test_an_array_matches_itself(rng):
-    y = normal(rng, 6, 5)
-    match = compare_output(y, y)
-    assert (match.samples, match.agreement, match.relative_error) == (6, 1.0, 0.0)
-    assert match.cosine == pytest.approx(1)
-
-
-def test_agreement_is_the_share_of_equal_classes():
-    dense = np.eye(4, dtype=np.float32)
-    assert compare_output(dense, dense[[0, 1, 3, 2]]).agreement == 0.5
-
-
-def test_relative_error_and_cosine(rng):
-    y, noise = normal(rng, 50, 7).astype(np.float64), normal(rng, 50, 7).astype(np.float64)
-    match = compare_output(y, 2 * y)
-    assert match.relative_error == pytest.approx(1)
-    assert match.cosine == pytest.approx(1)
-    assert compare_output(y, -y).cosine == pytest.approx(-1)
-    wanted = np.linalg.norm(noise) / np.linalg.norm(y)
-    assert compare_output(y, y + noise).relative_error == pytest.approx(wanted)
-
-
-def test_zeros_match_zeros_and_nothing_else():
-    zero, one = np.zeros((2, 3)), np.ones((2, 3))
-    match = compare_output(zero, zero)
-    assert (match.cosine, match.relative_error) == (1, 0)
-    assert compare_output(zero, one).relative_error == math.inf
-
-
-@pytest.mark.parametrize("shape", [(6,), (6, 1), (6, 0)])
-def test_what_has_no_classes_has_no_agreement(rng, shape):
-    assert compare_output(normal(rng, *shape), normal(rng, *shape)).agreement is None
-
-
-def test_segmentation_counts_positions(rng):
-    dense = normal(rng, 2, 3, 4, 5)
-    other = dense.copy()
-    other[0, :, 1, 2] = -other[0, :, 1, 2]
-    assert compare_output(dense, other).agreement == 1 - 1 / 40
-
-
-def test_outputs_of_different_shape_are_not_compared():
-    match = compare_outputs({"y": np.ones((4, 3))}, {"y": np.ones((4, 2)), "z": np.ones(1)})
-    assert match.keys() == {"y"}
-    assert math.isnan(match["y"].relative_error)
-
-
 def test_stacking_batches():
     assert stack([np.ones((2, 3)), np.ones((1, 3))]).shape == (3, 3)
     assert stack([np.array(1.0), np.array(2.0)]).tolist() == [1, 2]
     assert stack([np.ones((2, 3)), np.ones((2, 5))]).shape == (16,)
+
+
+@pytest.mark.parametrize(
+    "shape, wanted",
+    [((4, 3), 0), ((9, 4, 3), 1), ((4, 4, 3), 0), ((9, 4), None), ((9, 3, 4), None), ((), None)],
+)
+def test_the_axis_of_the_batch(shape, wanted):
+    """An (L, N, H) state or a (T, N, C) text has it second; a list (K, 4) has none."""
+    assert batch_axis(shape, 4) == wanted
 
 
 def test_a_report_is_json_and_says_what_was_done(rng):

@@ -186,7 +186,7 @@ def test_a_matmul_over_a_sequence(rng):
     result = repair(model, normal(rng, 200, 5, 8), options(0.4, ops=("MatMul",), reconstruct=True))
     assert result.sparsity == pytest.approx(0.4, abs=0.005)
     pruned, repaired = result.pruned_outputs["y"], result.repaired_outputs["y"]
-    assert repaired.relative_error < 0.7 * pruned.relative_error
+    assert repaired.relative_error < 0.75 * pruned.relative_error
 
 
 @pytest.mark.parametrize("how", [{"reconstruct": True}, {"criterion": "obs", "reconstruct": True}])

@@ -8,7 +8,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 from browser import HOSTILE, WIDTHS, check_sound, pictures, rows, visible
-from models import copied, norm_net, normal, run, stored
+from models import balanced, norm_net, normal, run
 
 import asr_onnx
 from asr_onnx import CompareOptions, Gates, PruneOptions
@@ -21,8 +21,7 @@ def told():
     """A comparison with labels, as JSON gives it back: the dense model is right on 33 of 40."""
     rng = np.random.default_rng(7)
     x = normal(rng, 40, 3, 8, 8)
-    net = norm_net(rng)
-    net = copied(net, fb=stored(net)["fb"] - run(net, x=x)["y"].mean(0))
+    net = balanced(norm_net(rng), x=x)
     labels = run(net, x=x)["y"].argmax(1)
     labels[:7] = (labels[:7] + 1) % 5
     models = {f"{s:.0%}.onnx": asr_onnx.prune(net, PruneOptions(s)) for s in (0.3, 0.95)}
@@ -52,7 +51,11 @@ def test_the_page_tells_everything(show, told, width):
     ]  # fmt: skip
     assert table[1][7] == "–" and "p = " in table[2][7]
     match = first["outputs"]["y"]
-    assert rows(page, "outputs")[0][:3] == ["30%.onnx", "y", f"{match['agreement']:.1%}"]
+    assert rows(page, "outputs")[0] == [
+        "30%.onnx", "y", f"{match['relative_error']:#.3g}", f"{match['cosine']:#.4g}",
+        f"{match['agreement']:.1%}", "40", "40",
+    ]  # fmt: skip
+    assert rows(page, "metrics") == []
     cost = rows(page, "costs")
     assert cost[2][4:6] == [f"{last['footprint']['zero_share']:.1%}",
                             f"{last['footprint']['dead']} of 16"]  # fmt: skip
@@ -70,7 +73,7 @@ def test_the_page_tells_everything(show, told, width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_charts_have_words_axes_and_units(show, told, width):
     found = pictures(show(comparison_page.comparison_page(told), width))
-    axes = ("accuracy (%), 95 % interval", "same arg-max as the dense model (%)", "size (KiB)",
+    axes = ("accuracy (%), 95 % interval", "same answer as the dense model (%)", "size (KiB)",
             "time of a run (ms), median and quartiles")  # fmt: skip
     for (label, text, wide), axis in zip(found, axes, strict=True):
         assert axis in text and "30%.onnx" in text and "95%.onnx" in label
@@ -118,6 +121,22 @@ def no_classes(told):
         m["agreement"] = m["outputs"]["y"]["agreement"] = None
 
 
+def infinite(told):
+    no_classes(told)
+    told["models"][1]["outputs"]["y"] |= {"cosine": 0.0, "relative_error": None}
+
+
+def one_answer(told):
+    for m in told["models"]:
+        m["agreement"] = m["outputs"]["y"]["agreement"] = None
+        m["outputs"]["y"] |= {"one_answer": True, "answers": 0}
+
+
+def with_metrics(told):
+    for n, m in enumerate((told["dense"], *told["models"])):
+        m["metrics"] = {"f1": 1 - n / 4, HOSTILE: -float(n)}
+
+
 def not_comparable(told):
     no_classes(told)
     for m in told["models"]:
@@ -154,8 +173,13 @@ def certain(told):
     "change, words, charts",
     [
         (no_labels, ("95%.onnx", "Agreement, 30%.onnx", "without labels", "30%.onnx is the closest "
-                     "to the dense model of 2: it has the dense model's arg-max in "), 3),
-        (no_classes, ("Error, 95%.onnx", "differ from the dense model's by", "of their size"), 2),
+                     "to the dense model of 2: it has the dense model's answer in "), 3),
+        (no_classes, ("Error, 95%.onnx", "differ from the dense model's by", "of their spread",
+                      "Error of the outputs", "lower is better"), 3),
+        (infinite, ("Error, 95%.onnx", "∞"), 2),
+        (one_answer, ("The dense model gives one and the same answer in output 'y' on all 40",
+                      "Error of the outputs"), 4),
+        (with_metrics, ("Metrics of the script", "Metric f1", HOSTILE), 6),
         (not_comparable, ("The outputs cannot be compared in numbers on 40 samples.",), 2),
         (no_times, ("Size and speed",), 3),
         (slow_and_large, ("3.0 GiB", "12 s", "11 to 13 s"), 4),
@@ -208,7 +232,7 @@ def test_one_model_is_not_the_closest_of_any(told):
     told = deepcopy(told)
     no_labels(told)
     del told["models"][1:]
-    assert comparison_page.verdict(told).startswith("30%.onnx has the dense model's arg-max in ")
+    assert comparison_page.verdict(told).startswith("30%.onnx has the dense model's answer in ")
 
 
 WORDS = ("compare", "m.onnx", "p.onnx", "--data", "x.npy", "--providers", "cpu", "--no-latency")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import re
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import pytest
 from browser import HOSTILE, WIDTHS, check_sound, pictures, rows, visible
-from models import norm_net, normal
+from models import balanced, norm_net, normal
 
 from asr_onnx import RepairOptions, repair
 from asr_onnx.provenance import dumps
@@ -26,7 +25,8 @@ OPTIONS = RepairOptions(0.6, method="asr")
 def told():
     """A report as JSON gives it back."""
     rng = np.random.default_rng(1)
-    result = repair(norm_net(rng), normal(rng, 20, 3, 8, 8), OPTIONS)
+    x = normal(rng, 20, 3, 8, 8)
+    result = repair(balanced(norm_net(rng), x=x), x, OPTIONS)
     return json.loads(dumps(repair_tables.to_dict(result, model="nets/m.onnx")))
 
 
@@ -40,7 +40,7 @@ def test_the_command_line_writes_a_page_that_tells_everything(folder, asr, show,
     told, text = json.loads((folder / "r.json").read_text()), visible(page)
     repaired = told["outputs"]["repaired"]["y"]["agreement"]
     for words in (
-        "m.onnx", f"agrees with the dense model on {repaired:.1%} of 6 held-out images",
+        "m.onnx", f"gives the dense model's answer on {repaired:.1%} of 6 held-out images",
         "Agreement, pruned", "6 solved on, 6 held out", "on cpu", "class0/",
         "Conv 8×3×3×3", "criterion", "magnitude", told["preprocessing"], told["files"]["m.onnx"],
         told["versions"]["onnx"], "reliability", "Samples", f"{told['sparsity']:.2%}",
@@ -147,14 +147,29 @@ def not_comparable(told):
         matches["y"] |= {"agreement": None, "cosine": None, "relative_error": None}
 
 
+def one_answer(told):
+    for matches in told["outputs"].values():
+        matches["y"] |= {"agreement": None, "one_answer": True, "answers": 0}
+
+
+def with_metrics(told):
+    told["metrics"] = {"pruned": {"f1": 0.25, HOSTILE: 0.0}, "repaired": {"f1": 0.75, HOSTILE: -1}}
+
+
+def several_outputs(told):
+    for matches in told["outputs"].values():
+        matches["boxes"] = matches["y"] | {"agreement": None, "answers": 0}
+    told["outputs"]["repaired"]["boxes"] |= {"cosine": 0.0, "relative_error": None}
+
+
 def nothing_held_out(told):
     told["images"] = {"solve": 20, "held_out": 0}
 
 
 def not_written(told):
     told["output"] = None
-    told["outputs"]["repaired"]["y"]["agreement"] = 0.0
-    told["outputs"]["pruned"]["y"]["agreement"] = 0.5
+    told["outputs"]["repaired"]["y"]["relative_error"] = 0.5
+    told["outputs"]["pruned"]["y"]["relative_error"] = 0.1
 
 
 def of_an_older_version(told):
@@ -172,6 +187,16 @@ def of_an_older_version(told):
         (no_sites, ("Outputs against the dense model",)),
         (no_classes, ("differs from the dense model's by",)),
         (not_comparable, ("cannot be compared",)),
+        (
+            one_answer,
+            (
+                "The dense model gives one and the same answer in output 'y' on all 4",
+                "The dense model's answer is the same on all of them",
+                "one answer",
+            ),
+        ),
+        (with_metrics, ("Metrics of the script", "f1, repaired", "merely pruned 0.250", HOSTILE)),
+        (several_outputs, ("the repaired model's output 'y' differs", "boxes", "∞")),
         (nothing_held_out, ("20 calibration images (none held out)", "No images were held out")),
         (not_written, ("No model was written", "The repair made it worse.")),
         (of_an_older_version, ("Sites",)),
@@ -245,8 +270,10 @@ def test_numbers_for_people(write, x, shown):
     assert write(x) == shown
 
 
-def test_a_map_of_classes_has_positions_not_images(rng):
-    result = repair(norm_net(rng), normal(rng, 20, 3, 8, 8), replace(OPTIONS, sparsity=0.3))
-    told = repair_tables.to_dict(replace(result, answers=None))
-    assert "of the positions in 4 held-out images" in repair_page.verdict(told)
+def test_a_map_of_classes_has_positions_not_images(told):
+    told = deepcopy(told)
+    told["samples"] = None
+    told["outputs"]["repaired"]["y"] |= {"agreement": 0.5, "answers": 1200}
+    verdict = repair_page.verdict(told)
+    assert "the dense model's answer on 50.0% of 1,200 positions in 4 held-out images" in verdict
     assert repair_page.main_output(told) == "y"

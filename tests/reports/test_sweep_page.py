@@ -103,6 +103,14 @@ def agreement(told):
     told["cells"][1]["value"] = 0.98
 
 
+def cosine(told):
+    told |= {"metric": "cosine", "labels": None, "dense": {"accuracy": None}}
+    for cell in told["cells"]:
+        cell |= {"accuracy": None, "value": 0.995, "agreement": None, "low": None, "high": None}
+        cell["pruned"] = {"value": -0.25, "agreement": None, "accuracy": None}
+    told["cells"][1]["value"] = 0.98
+
+
 def one_failed(told):
     cell = told["cells"][4]
     told["cells"][4] = {k: cell[k] for k in ("recipe", "sparsity", "pattern")}
@@ -116,7 +124,7 @@ def all_failed(told):
 
 
 def worse(told):
-    told["cells"][2]["worse_than_pruning"] = "'y' agrees on 1.0% instead of 2.0%"
+    told["cells"][2]["worse_than_pruning"] = "'y' is off by 0.9 of its spread, not 0.8"
 
 
 def many_cells(told):
@@ -132,11 +140,14 @@ def many_cells(told):
 @pytest.mark.parametrize(
     "change, words, curves",
     [
-        (agreement, ("arg-max in at least 99% on 15 samples, asr reaches 30 % (99.5%) and 1:2",
+        (agreement, ("answer in at least 99% on 15 samples, asr reaches 30 % (99.5%) and 1:2",
                      "paper reaches 60 % (99.5%)"), 1),
+        (cosine, ("Keeping a cosine of 0.99 with the dense outputs on 15 samples, asr reaches 30 % "
+                  "(0.995) and 1:2 (0.995)", "at most 0.01 lost", "-0.250",
+                  "similarity to the dense outputs (cosine)"), 1),
         (one_failed, ("1 of 6 cells failed", "failed: the model has no BatchNorm"), 1),
         (all_failed, ("No cell could be measured.", "6 of 6 cells failed", "nothing works"), 0),
-        (worse, ("asr at 1:2 did worse than plain pruning: 'y' agrees on 1.0%",), 1),
+        (worse, ("asr at 1:2 did worse than plain pruning: 'y' is off by 0.9",), 1),
         (many_cells, ("Recipe best", "98 %"), 1),
     ],
 )  # fmt: skip
@@ -147,9 +158,11 @@ def test_odd_results_are_shown_too(show, told, change, words, curves, width):
     page = show(sweep_page.sweep_page(told), width)
     check_sound(page)
     text = visible(page)
+    text += "".join(drawn for _, drawn, _ in pictures(page))
     for word in words:
         assert word in text, word
     assert len(pictures(page)) == curves
+    assert len({len(row) for row in rows(page, "cells") if "failed" not in row[-1]}) <= 1
     assert len(rows(page, "cells")) == len(told["cells"])
 
 

@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import pytest
 from joblib._parallel_backends import ThreadingBackend
-from models import build, copied, norm_net, normal, run, stored
+from models import copied, norm_net, normal, run, stored
 from PIL import Image
 
 import asr_onnx
-from asr_onnx import AsrError, CompareOptions, Execution, ModelError, PruneOptions, UsageError
+from asr_onnx import AsrError, CompareOptions, Execution, PruneOptions, UsageError
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.reports.sweep_chart import curve, draw_file
@@ -114,30 +114,6 @@ def test_without_labels_the_curve_is_of_agreement_on_samples_held_out(cases):
         assert cell["value"] == cell["agreement"] and cell["accuracy"] is None
         assert 0 < cell["low"] < cell["value"] < cell["high"] < 1
         assert cell["pruned"]["value"] == cell["pruned"]["agreement"] < 1
-
-
-def test_an_agreement_of_positions_has_no_interval(rng, tmp_path, monkeypatch):
-    """They are not independent, and more than there are samples."""
-    monkeypatch.chdir(tmp_path)
-    model = build(
-        "maps (float[N,3,8,8] x) => (float[N,4,8,8] y) { y = Conv <pads = [1, 1, 1, 1]> (x, w) }",
-        {"w": normal(rng, 4, 3, 3, 3)},
-    )
-    onnx.save(model, "m.onnx")
-    np.save("c.npy", normal(rng, 20, 3, 8, 8))
-    (cell, _) = sweep()[0]["cells"]
-    assert 0 < cell["value"] < 1
-    assert (cell["low"], cell["high"]) == (None, None)
-
-
-def test_a_model_without_classes_is_refused_before_any_work(rng, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    graph = "r (float[N,3,8,8] x) => (float[N,1,1,1] y) { c = Conv (x, w) y = GlobalMaxPool (c) }"
-    onnx.save(build(graph, {"w": normal(rng, 1, 3, 3, 3)}), "m.onnx")
-    np.save("c.npy", normal(rng, 20, 3, 8, 8))
-    with pytest.raises(ModelError, match="neither accuracy nor agreement"):
-        sweep()
-    assert not Path("out").exists()
 
 
 def test_what_is_finished_is_not_done_again(cases, monkeypatch):
