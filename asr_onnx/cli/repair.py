@@ -25,6 +25,7 @@ from asr_onnx.cli.options import (
 )
 from asr_onnx.cli.progress import reporting
 from asr_onnx.data.batches import Batches
+from asr_onnx.data.enough import check_enough
 from asr_onnx.data.source import (
     CalibrationOptions,
     DataSource,
@@ -81,7 +82,7 @@ class Prepared:
     reference: onnx.ModelProto  # the dense model, with the names of the other
     data: DataSource
     labelled: LabelledData | None
-    warning: str | None
+    warnings: tuple[str, ...]
 
 
 @command()
@@ -217,6 +218,7 @@ def _open(request: Request, log: Console) -> Prepared:
     calibration = request.calibration.beside(request.labels.data)
     data = open_data(loaded.proto, request.model, calibration)
     batches = data.batches
+    enough = check_enough(batches, request.force)
     if request.gates.min_agreement is not None and not batches.num_held_out:
         raise click.UsageError(
             "--min-agreement is about samples that are held out, and there are none: give a "
@@ -230,10 +232,11 @@ def _open(request: Request, log: Console) -> Prepared:
         log.print(note, highlight=False, markup=False, soft_wrap=True)
     count = batches.num_solve + batches.num_held_out
     log.print(f"calibration: {count} samples, {data.preprocessing}", highlight=False)
-    warning = check_preprocessing(reference, batches, device)
-    if warning:
+    misfit = check_preprocessing(reference, batches, device)
+    warnings = tuple(filter(None, (*enough, misfit)))
+    for warning in warnings:
         log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    return Prepared(loaded, reference, data, labelled, warning)
+    return Prepared(loaded, reference, data, labelled, warnings)
 
 
 def _try_figures(
@@ -268,7 +271,7 @@ def _report(
         rejected=str(request.rejected) if request.rejected and not passed else None,
         **repair_tables.judgement_dict(judgement, accuracy, request.labels.data),
         preprocessing=opened.data.preprocessing,
-        warnings=[opened.warning] if opened.warning else [],
+        warnings=list(opened.warnings),
         data={
             "path": opened.data.path,
             **{n: getattr(how, n) for n in ("seed", "num_samples", "batch_size", "holdout")},

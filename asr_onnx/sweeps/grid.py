@@ -10,6 +10,7 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
+from asr_onnx.data.enough import check_enough
 from asr_onnx.declare import fields_of, fill, option
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.evaluation.preflight import check_preprocessing
@@ -162,9 +163,10 @@ def _news(opened: Opened, missing: int, cells: int) -> Iterator[str]:
     data = opened.batches
     yield f"calibration: {data.num_solve + data.num_held_out} samples, {opened.preprocessing}"
     yield f"{cells - missing} of {cells} cells were finished before"
-    warning = check_preprocessing(opened.proto, data, opened.device) if missing else None
-    if warning:
-        yield f"warning: {warning}"
+    if missing:
+        misfit = check_preprocessing(opened.proto, data, opened.device)
+        for warning in filter(None, (*check_enough(data, force=True), misfit)):
+            yield f"warning: {warning}"
 
 
 def tasks_of(opened: Opened, cells: Sequence[RepairOptions]) -> list[Task]:

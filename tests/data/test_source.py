@@ -80,7 +80,7 @@ def test_input_shapes_set_the_batch_size(folder, rng):
 def test_a_mistake_is_warned_of_on_stderr_and_in_the_report(tmp_path, preset, mistaken, capfd):
     samples, report = ROOT / "sample_models", tmp_path / "report.json"
     model, images = samples / "digits_resnet_bn.onnx", samples / "digits" / "calib"
-    options = f"--num-samples 32 --preprocess {preset} --providers cpu".split()
+    options = f"--num-samples 64 --preprocess {preset} --providers cpu".split()
     files = ["--calib", str(images), "-o", str(tmp_path / "out.onnx"), "--report", str(report)]
     cli.main(["repair", str(model), *files, *options], standalone_mode=False)
     warnings, told = json.loads(report.read_text())["warnings"], capfd.readouterr().err
