@@ -33,6 +33,8 @@ MASK_OPTIONS = (
 RECIPES: dict[str, Mapping[str, Any]] = {
     # Global magnitude and scaling: arXiv 2605.21426 made sound by a dense reference.
     "asr": {},
+    # The same masks, but the surviving weights re-fitted: no search for better masks.
+    "refit": {"reconstruct": True},
     # The strongest combination measured, see docs/measurements.md.
     "best": {"criterion": "obs", "reconstruct": True},
     # The paper's protocol: one-shot statistics, its prior, an unconverged re-estimation afterwards.

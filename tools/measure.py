@@ -27,6 +27,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "pruned only": {"recipe": "asr", "method": "none"},
     "paper": {"recipe": "paper"},
     "asr": {"recipe": "asr"},
+    "refit": {"recipe": "refit"},
     "best": {"recipe": "best"},
 }
 PRIORS: dict[str, dict[str, Any]] = {

@@ -51,7 +51,7 @@ def test_options_that_were_not_given_leave_the_recipe_alone():
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(UsageError, match="recipe 'fast' is not one of asr, best, paper"):
+    with pytest.raises(UsageError, match="recipe 'fast' is not one of asr, refit, best, paper"):
         asr_onnx.recipe("fast")
 
 
