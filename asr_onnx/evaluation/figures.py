@@ -43,15 +43,22 @@ class Figures:
 
     def __post_init__(self) -> None:
         fill(self)
+        _ = self.declared
+
+    @property
+    def declared(self) -> dict[str, int]:
+        """Class axes by output name, as ``class_axis`` has them."""
+        found = {}
         for text in self.class_axis:
             name, _, axis = text.rpartition(":")
             if not name or not axis.removeprefix("-").isdecimal() or int(axis) == 0:
                 raise UsageError(f"class axis '{text}' is not OUTPUT:AXIS, such as scores:2")
+            found[name] = int(axis)
+        return found
 
     def axes(self, proto: onnx.ModelProto) -> dict[str, int]:
         """Class axes by output name; raises ``UsageError`` for one that the model has not."""
-        given = {name: int(axis) for name, _, axis in (t.rpartition(":") for t in self.class_axis)}
-        ranks = output_ranks(proto)
+        given, ranks = self.declared, output_ranks(proto)
         for name, axis in given.items():
             if name not in ranks:
                 outputs = ", ".join(f"'{n}'" for n in ranks)
