@@ -17,7 +17,8 @@ import numpy as np
 import onnx
 
 import asr_onnx
-from asr_onnx.data.batches import Batches, ImageSamples, open_samples
+from asr_onnx.data.batches import Batches
+from asr_onnx.data.openers import ImageSamples, open_samples
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph.inputs import model_inputs
 

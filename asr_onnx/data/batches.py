@@ -13,23 +13,10 @@ import numpy as np
 from asr_onnx.arrays import AnyArray
 from asr_onnx.data.arrays import ArraySamples
 from asr_onnx.data.foreign import DataReader, from_reader
-from asr_onnx.data.openers import ImageSamples, Samples, check_no_preprocess, open_samples, take
+from asr_onnx.data.openers import Samples, check_no_preprocess, open_samples, take
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.errors import CalibrationError, UsageError
-from asr_onnx.graph.inputs import ModelInput, fixed_batch, model_inputs, shape_text
-
-__all__ = [
-    "ArraySamples",
-    "Batch",
-    "Batches",
-    "ImageSamples",
-    "ModelInput",
-    "Samples",
-    "as_batches",
-    "model_inputs",
-    "open_samples",
-    "take",
-]
+from asr_onnx.graph.inputs import ModelInput, fixed_batch, shape_text
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from asr_onnx.data.batches import Batches, model_inputs, open_samples
+from asr_onnx.data.batches import Batches
 from asr_onnx.data.labels import find_labels
+from asr_onnx.data.openers import open_samples
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.data.source import CalibrationOptions, LabelOptions, holds_images
 from asr_onnx.errors import CalibrationError
@@ -21,6 +22,7 @@ from asr_onnx.evaluation.lineup import line_up
 from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import Device
 from asr_onnx.graph.input_shapes import with_shapes
+from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.maths.intervals import Accuracy, Hits, accuracy, top_hits
 from asr_onnx.options import Execution
 from asr_onnx.parallel import Progress

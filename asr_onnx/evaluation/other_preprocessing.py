@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr_onnx.arrays import AnyArray
-from asr_onnx.data.batches import Batches, ImageSamples
+from asr_onnx.data.batches import Batches
+from asr_onnx.data.openers import ImageSamples
 from asr_onnx.data.preprocess import Preprocess, ResolvedPreprocess
 from asr_onnx.data.preprocess_files import PRESETS, Settings, combine
 from asr_onnx.errors import AsrError

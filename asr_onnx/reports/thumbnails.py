@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from asr_onnx.arrays import AnyArray
-from asr_onnx.data.batches import Batches, ImageSamples
+from asr_onnx.data.batches import Batches
+from asr_onnx.data.openers import ImageSamples
 from asr_onnx.data.pictures import read_image, with_channels
 from asr_onnx.errors import AsrError
 

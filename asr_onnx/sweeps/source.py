@@ -14,8 +14,8 @@ import onnx
 import onnxruntime as ort
 
 from asr_onnx.arrays import Outputs
-from asr_onnx.data.batches import Batches, Samples
-from asr_onnx.data.openers import ImageSamples
+from asr_onnx.data.batches import Batches
+from asr_onnx.data.openers import ImageSamples, Samples
 from asr_onnx.data.source import CalibrationOptions, LabelOptions, open_data
 from asr_onnx.errors import ModelError
 from asr_onnx.evaluation.gates import worst_agreement, worst_cosine

@@ -9,7 +9,9 @@ import onnx
 import pytest
 from models import EVALUATION, ROOT, build, copied, norm_net, run, tap
 
-from asr_onnx.data.batches import ArraySamples, Batches, open_samples
+from asr_onnx.data.arrays import ArraySamples
+from asr_onnx.data.batches import Batches
+from asr_onnx.data.openers import open_samples
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.data.preprocess_files import load_preprocess
 from asr_onnx.evaluation.preflight import check_preprocessing

@@ -8,7 +8,7 @@ from models import build, norm_net, normal, run, stored, tap
 
 import asr_onnx
 from asr_onnx import RepairOptions, as_batches, inspect, prune, repair
-from asr_onnx.data.batches import model_inputs
+from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.sites import find_sites
 from asr_onnx.options import OPS
 

@@ -14,8 +14,10 @@ import pytest
 from models import EVALUATION, ROOT, build, copied, norm_weights, normal, run, stored
 
 from asr_onnx import CalibrationError, Execution, PruneOptions, RepairOptions, load, prune, repair
-from asr_onnx.data.batches import as_batches, model_inputs, open_samples
+from asr_onnx.data.batches import as_batches
+from asr_onnx.data.openers import open_samples
 from asr_onnx.data.preprocess import Preprocess
+from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.maths import least_squares
 from asr_onnx.maths.second_moments import GramSums
 from asr_onnx.maths.targets import Frame, rectified

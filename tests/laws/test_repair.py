@@ -17,8 +17,8 @@ from models import (
 )
 
 from asr_onnx import Execution, ModelError, PruneOptions, RepairOptions, as_batches, prune, repair
-from asr_onnx.data.batches import model_inputs
 from asr_onnx.execution.lockstep import Lockstep
+from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.pipeline import repair_all
 from asr_onnx.repairing import job as module
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from models import bare_net, build, norm_net, norm_weights, normal, run, stored, tap
 
 from asr_onnx import CalibrationError, ModelError, RepairOptions, repair
-from asr_onnx.data.batches import as_batches, model_inputs
+from asr_onnx.data.batches import as_batches
+from asr_onnx.graph.inputs import model_inputs
 
 
 def options(sparsity=0.5, **more):

@@ -9,7 +9,7 @@ from models import bare_net, build, norm_net, norm_weights, normal, run, stored
 from onnx import numpy_helper
 
 from asr_onnx import ModelError, RepairOptions, as_batches, prune, repair
-from asr_onnx.data.batches import model_inputs
+from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.sites import find_norms
 from asr_onnx.repairing.norm_statistics import with_batch_statistics
 

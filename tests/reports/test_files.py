@@ -14,7 +14,8 @@ import pytest
 from models import ROOT, copied, external_copy, files, norm_net, normal, stored
 from PIL import Image
 
-from asr_onnx.data.batches import ArraySamples, Batches
+from asr_onnx.data.arrays import ArraySamples
+from asr_onnx.data.batches import Batches
 from asr_onnx.evaluation.samples import SHOWN, collect
 from asr_onnx.graph.inputs import ModelInput
 from asr_onnx.reports.thumbnails import SIDE, data_uri, from_array, thumbnails

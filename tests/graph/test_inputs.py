@@ -1,0 +1,56 @@
+"""Laws of a model's inputs: which are to be fed, and which cannot be."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from asr_onnx.errors import ModelError
+from asr_onnx.graph.inputs import ModelInput, model_inputs
+
+
+def graph(*inputs: onnx.ValueInfoProto, initializers: tuple[onnx.TensorProto, ...] = ()):
+    return helper.make_model(helper.make_graph([], "g", list(inputs), [], list(initializers)))
+
+
+def test_model_inputs_leave_out_initializers_and_free_dimensions():
+    weight = onnx.numpy_helper.from_array(np.zeros(3, np.float32), "w")
+    proto = graph(
+        helper.make_tensor_value_info("x", TensorProto.FLOAT16, ["batch", 1, None, 0]),
+        helper.make_tensor_value_info("w", TensorProto.FLOAT, [3]),
+        helper.make_tensor_value_info("n", TensorProto.INT64, [2]),
+        initializers=(weight,),
+    )
+    assert model_inputs(proto) == (
+        ModelInput("x", np.dtype("float16"), (None, 1, None, None)),
+        ModelInput("n", np.dtype("int64"), (2,)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (
+            helper.make_tensor_sequence_value_info("s", TensorProto.FLOAT, [1]),
+            "'s' is not a tensor",
+        ),
+        (helper.make_tensor_value_info("u", TensorProto.UNDEFINED, [1]), "'u' is not a tensor"),
+        (helper.make_tensor_value_info("t", TensorProto.FLOAT, None), "'t' has no known rank"),
+        (
+            helper.make_tensor_value_info("c", TensorProto.FLOAT, []),
+            "'c' has no known rank or no b",
+        ),
+        (helper.make_tensor_value_info("b", TensorProto.BFLOAT16, [1]), "'b' is BFLOAT16"),
+        (helper.make_tensor_value_info("z", TensorProto.STRING, [1]), "'z' is STRING"),
+    ],
+)
+def test_inputs_that_cannot_be_fed(value, message):
+    with pytest.raises(ModelError, match=message):
+        model_inputs(graph(value))
+
+
+def test_model_without_inputs():
+    with pytest.raises(ModelError, match="no inputs"):
+        model_inputs(graph())
