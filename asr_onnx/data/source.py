@@ -51,15 +51,16 @@ class ImageOptions:
         None, "Per channel, after --scale.  [default: ImageNet's]", kind="numbers"
     )
     scale: float | None = option(None, "Factor on pixels 0..255.  [default: 1/255]", kind="number")
-    color: str | None = option(None, "[default: rgb]", choices=("rgb", "bgr"))
-    layout: str | None = option(None, "[default: auto]", choices=("auto", "nchw", "nhwc"))
+    color: str | None = option(None, "[default: rgb]", kind="text", choices=("rgb", "bgr"))
+    layout: str | None = option(
+        None, "[default: auto]", kind="text", choices=("auto", "nchw", "nhwc")
+    )
     resize: Size | None = option(
         None, "Shorter side, H,W, or none.  [default: to fit]", kind="size"
     )
     crop: Size | None = option(
         None, "Centre crop: side, H,W, or none.  [default: to fit]", kind="size"
     )
-
     pad: str | None = option(
         None,
         "Keep the aspect ratio and fill up with a pixel value, 0 to 255, around the image or below "
@@ -67,6 +68,9 @@ class ImageOptions:
         kind="text",
         metavar="VALUE[:center|corner]",
     )
+
+    def __post_init__(self) -> None:
+        fill(self)
 
     def choose(self, model: Path, images: bool) -> tuple[Preprocess, str | None]:
         """Options first, then ``preprocess``, then for ``images`` a file next to the model.
@@ -115,9 +119,6 @@ class InputOptions(ImageOptions):
         metavar="NAME:DIMS",
         multiple=True,
     )
-
-    def __post_init__(self) -> None:
-        fill(self)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -207,6 +208,7 @@ class LabelOptions:
     )
 
     def __post_init__(self) -> None:
+        fill(self)
         for name in ("labels", "classes"):
             if getattr(self, name) and not self.data:
                 raise UsageError(f"{flag(name)} is about labelled data: give --data, too")
