@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from asr_onnx.declare import fill, flag, one_of, option
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.operators import OPERATORS
-from asr_onnx.maths.densities import DENSITIES, Density
+from asr_onnx.maths.densities import BY_ERROR, DENSITIES, Density
 from asr_onnx.maths.masks import check_sparsity
 from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_prior
 from asr_onnx.provenance import plain
@@ -30,7 +30,14 @@ MASK_OPTIONS = (
     "sparsity", "pattern", "criterion", "allocation", "include", "exclude", "row_scale",
 )  # fmt: skip
 
+# What spells out how to repair, so that nothing is left to choose for recipe auto.
+HOW = ("criterion", "reconstruct", "method", "prior", "one_shot", "keep_first", "bn_stats")
+
+AUTO = "auto"
+LADDER = ("asr", "refit", "best")  # what auto tries
 RECIPES: dict[str, Mapping[str, Any]] = {
+    # The first of the ladder that is good enough; until then its options are those of asr.
+    AUTO: {},
     # Global magnitude and scaling: arXiv 2605.21426 made sound by a dense reference.
     "asr": {},
     # The same masks, but the surviving weights re-fitted: no search for better masks.
@@ -44,6 +51,8 @@ RECIPES: dict[str, Mapping[str, Any]] = {
 
 def describe(name: str) -> str:
     """A recipe as the command-line options that spell it out."""
+    if name == AUTO:
+        return f"the first of {', '.join(LADDER)} that is good enough on the samples held out"
     words = [flag(n) if v is True else f"{flag(n)} {v}" for n, v in RECIPES[name].items()]
     return " ".join(words) or "the defaults"
 
@@ -140,9 +149,10 @@ class RepairOptions(PruneOptions):
     """
 
     recipe: str = option(
-        "asr",
+        AUTO,
         "A set of other options, each of which still wins by itself.  "
-        + "  ".join(f"{name}: {describe(name)}." for name in RECIPES),
+        + "  ".join(f"{name}: {describe(name)}." for name in RECIPES)
+        + "  [default: auto, or asr where other options say how to repair]",
         choices=RECIPES,
     )
     criterion: str | Score | Criterion = option(
@@ -154,7 +164,11 @@ class RepairOptions(PruneOptions):
         records=(Criterion,),
     )
     allocation: str | Density = option(
-        "mixed", "Density of each layer under --criterion obs.", choices=DENSITIES, functions=True
+        BY_ERROR,
+        "Density of each layer under --criterion obs; error: so that what the layers lose is "
+        "least, as predicted from one pass of the dense network.",
+        choices=DENSITIES,
+        functions=True,
     )
     reconstruct: bool = option(
         False, "Re-fit the surviving weights to the dense output.", off="--no-reconstruct"
@@ -177,9 +191,15 @@ class RepairOptions(PruneOptions):
     bn_batch_size: int = option(128, "Of a re-estimation.")
     bn_batches: int = option(20, "Of --bn-stats ema.")
 
+    _given: ClassVar[Mapping[str, Any]]  # the fields that were given; of each record its own
+
     def __post_init__(self) -> None:
-        recipe = "asr" if self.recipe is None else self.recipe
+        spelt_out = any(getattr(self, name) is not None for name in HOW)
+        recipe = ("asr" if spelt_out else AUTO) if self.recipe is None else self.recipe
+        given = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        object.__setattr__(self, "_given", given)
         one_of("recipe", recipe, RECIPES)
+        object.__setattr__(self, "recipe", recipe)
         fill(self, RECIPES[recipe])
         super().__post_init__()
         parse_prior(self.prior)
@@ -192,6 +212,19 @@ class RepairOptions(PruneOptions):
             raise UsageError("re-estimation needs at least one batch of two images")
 
     @property
+    def rungs(self) -> tuple[RepairOptions, ...]:
+        """What is tried in turn, each with the options that were given; one, but for auto."""
+        if self.recipe != AUTO:
+            return (self,)
+        given: dict[str, Any] = {**self._given}
+        names = LADDER[:1] if self.one_shot else LADDER  # statistics that nothing else goes with
+        found: dict[Any, RepairOptions] = {}
+        for name in names:
+            rung = RepairOptions(**given | {"recipe": name})
+            found.setdefault(str(rung.to_dict() | {"recipe": ""}), rung)
+        return tuple(found.values())
+
+    @property
     def choice(self) -> Criterion:
         """What chooses the masks, where they are chosen."""
         return criterion_of(self.criterion)
@@ -199,6 +232,12 @@ class RepairOptions(PruneOptions):
     @property
     def chooses_mask(self) -> bool:
         return self.criterion != GIVEN
+
+    @property
+    def allocates_by_error(self) -> bool:
+        """Whether densities follow from what a pass of the dense network tells."""
+        searches = self.chooses_mask and self.choice.search is not None
+        return searches and self.structure.density is None and self.allocation == BY_ERROR
 
     def for_given_mask(self) -> RepairOptions:
         """The same for a model that is pruned already, whose zeros are the mask.
@@ -214,7 +253,7 @@ class RepairOptions(PruneOptions):
                 "a model that is pruned already brings its mask along: leave out "
                 f"{', '.join(flag(n).lstrip('-') for n in chosen)}"
             )
-        return replace(self, criterion=GIVEN)
+        return RepairOptions(**{**self._given, "recipe": self.recipe, "criterion": GIVEN})
 
 
 @dataclass(frozen=True)

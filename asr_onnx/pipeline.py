@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import onnx
 from threadpoolctl import threadpool_limits
 
-from asr_onnx.arrays import Outputs
+from asr_onnx.arrays import FloatArray, Outputs
 from asr_onnx.data.batches import Batches, as_batches
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.figures import Figures
@@ -25,13 +25,15 @@ from asr_onnx.graph.model_file import apply, check_in_memory
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.sites import find_sites, with_heads
-from asr_onnx.options import OPS, Execution, PruneOptions, RepairOptions
+from asr_onnx.options import AUTO, OPS, Execution, PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
 from asr_onnx.pruning.criteria import CRITERIA
 from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.repairing.job import Job
+from asr_onnx.repairing.ladder import Accept, climb
 from asr_onnx.repairing.result import RepairResult
+from asr_onnx.solvers.prediction import predict
 
 
 def inspect(proto: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Inspection:
@@ -64,6 +66,7 @@ def repair(
     figures: Figures | None = None,
     execution: Execution | None = None,
     progress: Progress | None = None,
+    accept: Accept | None = None,
 ) -> RepairResult:
     """Prune ``proto`` and repair it; or repair ``proto``, pruned elsewhere, after ``dense``.
 
@@ -72,6 +75,7 @@ def repair(
     With ``dense`` the zeros of ``proto`` are the mask; options that choose one are refused.
     ``figures`` declare class axes, and a metric.
     Neither model is changed.  ``progress`` is called with (done, total, what) before each site.
+    ``accept`` is asked of each rung of recipe auto besides what ``ladder.climb`` asks.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
     line that names the cause.
@@ -79,8 +83,14 @@ def repair(
     options = options or RepairOptions()
     if not isinstance(options, RepairOptions):
         raise UsageError(f"options are a {type(options).__name__}: give RepairOptions or a recipe")
-    cells = [options if dense is None else options.for_given_mask()]
-    return _repair(proto, data, cells, dense, figures, execution or Execution(), progress)[0]
+    options = options if dense is None else options.for_given_mask()
+    check_in_memory(proto)
+    batches, where = as_batches(data, model_inputs(proto)), execution or Execution()
+
+    def one(rung: RepairOptions) -> RepairResult:
+        return _repair(proto, batches, [rung], dense, figures, where, progress)[0]
+
+    return climb(options.rungs, one, accept) if options.recipe == AUTO else one(options)
 
 
 def repair_all(
@@ -98,10 +108,13 @@ def repair_all(
     """
     batches = as_batches(data, model_inputs(proto))
     execution = execution or Execution()
+    found: dict[int, RepairResult] = {}
     together: dict[Hashable, list[int]] = {}
     for number, o in enumerate(cells):
+        if o.recipe == AUTO:
+            found[number] = repair(proto, batches, o, execution=execution, progress=progress)
+            continue
         together.setdefault((o.ops, o.reconstruct), []).append(number)
-    found: dict[int, RepairResult] = {}
     for numbers in together.values():
         chosen = [cells[n] for n in numbers]
         results = _repair(proto, batches, chosen, None, None, execution, progress)
@@ -128,8 +141,13 @@ def _repair(
     figures.axes(proto)  # refuses what the model does not have, before the work
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
-    with TensorStore(limit) as store, threadpool_limits(1, user_api="blas"):
-        jobs, outputs = _solve(proto, batches, device, store, cells, dense, progress)
+    with threadpool_limits(1, user_api="blas"):
+        errors = None
+        if any(o.allocates_by_error for o in cells):
+            with TensorStore(limit) as store:
+                errors = _predict(proto, cells[0].ops, batches, device, store, progress)
+        with TensorStore(limit) as store:
+            jobs, outputs = _solve(proto, batches, device, store, cells, dense, errors, progress)
     return [
         job.result(batches, device, started, figures, *found)
         for job, found in zip(jobs, outputs, strict=True)
@@ -146,6 +164,26 @@ def _check_pruned(sites: Sequence[Site], dense: Mapping[str, Site]) -> None:
         )
 
 
+def _predict(
+    proto: onnx.ModelProto,
+    ops: Sequence[str],
+    batches: Batches,
+    device: Device,
+    store: TensorStore,
+    progress: Progress | None,
+) -> dict[str, FloatArray]:
+    """What removing weights will cost each site, from a pass of the dense network."""
+    sites = find_sites(proto, ops).sites
+    same = {s.output: s for s in sites}
+    lockstep = Lockstep(proto, proto, sites, same, batches, device, store, repairs=0)
+    found: dict[str, FloatArray] = {}
+    for layer in lockstep.dense_layers():
+        if progress:
+            progress(len(found), len(sites), f"weighing {layer.label}")
+        found[layer.site.name] = predict(layer)
+    return found
+
+
 def _solve(
     proto: onnx.ModelProto,
     batches: Batches,
@@ -153,6 +191,7 @@ def _solve(
     store: TensorStore,
     cells: Sequence[RepairOptions],
     dense: onnx.ModelProto | None,
+    errors: Mapping[str, FloatArray] | None,
     progress: Progress | None,
 ) -> tuple[list[Job], list[tuple[list[Outputs], ...]]]:
     """Solve every site; the solved jobs, and dense, repaired and pruned outputs for each."""
@@ -164,7 +203,7 @@ def _solve(
         reference = rename_like(dense, proto)
         found = find_sites(reference, OPS).sites
         _check_pruned(sites, {s.output: s for s in found})
-    jobs = [Job(proto, sites, survey, options) for options in cells]
+    jobs = [Job(proto, sites, survey, options, errors) for options in cells]
     lockstep = Lockstep(
         reference,
         proto,

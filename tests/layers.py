@@ -22,7 +22,7 @@ class ArrayLayer:
     bias: np.ndarray
     dense_x: np.ndarray | None = None
     label: str = "layer"
-    rectified: bool = False
+    activation: object = None
     linear: bool = False
     workers: int = 1
     goals: list = field(default_factory=list)  # asked for so far
@@ -53,8 +53,8 @@ class ArrayLayer:
     def error(self, rows, bias):
         """On those held out."""
         a, b = self.dense, self.output(rows, bias)
-        if self.rectified:
-            a, b = np.maximum(a, 0), np.maximum(b, 0)
+        if self.activation:
+            a, b = self.activation(a), self.activation(b)
         return float(np.square(a - b)[1::2].sum())
 
 

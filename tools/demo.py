@@ -27,11 +27,14 @@ def main(sparsity: float, output: Path) -> None:
     verdicts = []
     for export in ("bn", "folded"):
         dense = asr_onnx.load(SAMPLES / f"digits_resnet_{export}.onnx")
-        options = asr_onnx.RepairOptions(sparsity=sparsity)
-        pruned = asr_onnx.prune(dense.proto, options)
-        result = asr_onnx.repair(dense.proto, SAMPLES / "digits" / "calib", options)
+        calib = SAMPLES / "digits" / "calib"
+        scaling = asr_onnx.recipe("asr", sparsity=sparsity)
+        pruned = asr_onnx.prune(dense.proto, scaling)
+        scaled = asr_onnx.repair(dense.proto, calib, scaling)
+        result = asr_onnx.repair(dense.proto, calib, asr_onnx.RepairOptions(sparsity=sparsity))
         asr_onnx.save(result.model, output / f"digits_resnet_{export}.sparse.onnx")
-        models = {"pruned": pruned, "repaired": result.model}
+        taken = f"auto ({result.options.recipe})"
+        models = {"pruned": pruned, "asr": scaled.model, taken: result.model}
         found = asr_onnx.compare(dense, models, SAMPLES / "digits" / "test", options=quick)
         for m in (found.dense, *found.models):
             assert m.top1, "the test images lie in class folders"
@@ -40,7 +43,7 @@ def main(sparsity: float, output: Path) -> None:
             table.add_row(export, m.name, interval_text(m.top1), same, f"{zeros:.1%}")
         table.add_section()
         table.title = f"Digits, {sparsity:.0%} of the weights zeroed, {found.samples} test images"
-        verdicts.append(f"{export}: repaired against pruned {found.models[1].against_previous}")
+        verdicts.append(f"{export}: {taken} against asr {found.models[2].against_previous}")
     console = Console(highlight=False)
     console.print(table)
     for line in verdicts:

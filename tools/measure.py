@@ -30,6 +30,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     "asr": {"recipe": "asr"},
     "refit": {"recipe": "refit"},
     "best": {"recipe": "best"},
+    "auto": {"recipe": "auto"},
 }
 PRIORS: dict[str, dict[str, Any]] = {
     "none": {"method": "none"},

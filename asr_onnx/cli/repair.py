@@ -145,6 +145,7 @@ def repair(quiet: bool, **settings: Any) -> None:
             figures=request.figures,
             execution=request.execution,
             progress=progress,
+            accept=lambda found: _judged(request, opened, found).passed,
         )
     name, accuracy = request.target.name, None
     if opened.labelled:
@@ -160,8 +161,10 @@ def repair(quiet: bool, **settings: Any) -> None:
     _print_result(out, result, accuracy, written)
     for line in repair_tables.remarks(result):
         log.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
-    if hint := stronger(request.options):
-        out.print(hint, highlight=False)
+    for line in repair_tables.rungs(result):
+        out.print(line, highlight=False, soft_wrap=True)
+    if hint := stronger(result.options):
+        out.print(hint, highlight=False, soft_wrap=True)
     for failure in judgement.failed:
         click.echo(f"gate failed: {failure}", err=True)
     if not judgement.passed:
@@ -251,6 +254,14 @@ def _try_figures(
     sizes = [len(b.samples) for b in batches.checked]
     metrics = figures.metric(outputs, outputs, sizes) if figures.metric else None
     require_measurable(gates, compare_outputs(outputs, outputs, sizes, axes), metrics)
+
+
+def _judged(request: Request, opened: Prepared, result: RepairResult) -> Judgement:
+    """The judgement on a rung of recipe auto; accuracy is told only where a gate asks for it."""
+    name, accuracy = request.target.name, None
+    if opened.labelled and request.gates.label_gates:
+        accuracy = opened.labelled.compare({name: result.model}, None)
+    return judge(result, request.gates, name, accuracy, allow_worse=request.force)
 
 
 def _report(

@@ -149,7 +149,7 @@ class _Answers:
         """Agreement, answers that count, and whether there is but one answer."""
         classes = np.count_nonzero(self._total)
         if classes < 2:
-            return None, 0, classes == 1
+            return None, 0, bool(classes == 1)
         counts = np.ones(len(self._total), bool)
         if self._total.sum() > samples:
             counts[self._total.argmax()] = False

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ from asr_onnx.graph.im2col import Patches, patches
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.rows import from_rows, to_rows
+from asr_onnx.maths.activations import Activation, Tabulated, relu
 from asr_onnx.maths.moments import PairedMoments, paired_moments, pooled, rescaled
 from asr_onnx.maths.second_moments import Gram, GramSums
 from asr_onnx.maths.targets import Frame, Goal
@@ -61,10 +63,12 @@ class StreamLayer:
     multiplied by behind it.  A solver's answer takes the stream on: ``rescale`` or ``replace``.
     """
 
-    def __init__(self, dense: Stream, repaired: Stream, split: Split, step: Stage) -> None:
+    def __init__(
+        self, dense: Stream, repaired: Stream, split: Split, step: Stage, arrived: bool = False
+    ) -> None:
         (self.site,) = step.sites
         self._dense, self._repaired, self._split, self._step = dense, repaired, split, step
-        self._arrived = False  # whether the site's input is live
+        self._arrived = arrived  # whether the site's input is live
         self._parts: list[tuple[int, PairedMoments]] = []
         self._inputs: FloatArray | None = None
         site = self.site
@@ -72,9 +76,21 @@ class StreamLayer:
         self.rows: FloatArray = np.asarray(to_rows(site, site.weight.value), np.float64)
         self.bias: FloatArray = site.bias_value
         self.gain: FloatArray = site.behind[0].reshape(self.rows.shape[:2])
-        self.rectified = site.rectified
         self.linear = OPERATORS[site.op].linear
         self.workers = repaired.workers
+
+    @cached_property
+    def activation(self) -> Activation | None:
+        """What the sum behind goes through, (P, C) -> (P, C)."""
+        behind, site = self.site.activation, self.site
+        if behind is None or behind.relu:
+            return relu if behind else None
+        batch = min(self._split.solved_on)
+        dense = self._dense[batch, site.output]
+        sums = self._frame(batch, self._flat).dense_sum(self._flat(dense))
+        low, high = float(sums.min()), float(sums.max())
+        function = self._repaired.function(behind, dense.ndim, site.axis, dense.dtype)
+        return Tabulated.of(function, low, high, site.channels)
 
     def weight(self, rows: FloatArray) -> AnyArray:
         """Rows (G, R, K) as the site stores them, in its dtype."""
@@ -122,15 +138,12 @@ class StreamLayer:
         self._arrive()
         site = self.site
 
-        def flat(y: AnyArray) -> AnyArray:
-            return np.moveaxis(y, site.axis, -1).reshape(-1, site.channels)
-
         def squared(batch: int, results: Mapping[str, AnyArray]) -> float:
-            frame = self._frame(batch, flat)
-            a = frame.dense_sum(flat(self._dense[batch, site.output]))
-            b = frame.repaired_sum(flat(results[site.output]))
-            if site.rectified:
-                a, b = np.maximum(a, 0), np.maximum(b, 0)
+            frame = self._frame(batch, self._flat)
+            a = frame.dense_sum(self._flat(self._dense[batch, site.output]))
+            b = frame.repaired_sum(self._flat(results[site.output]))
+            if self.activation:
+                a, b = self.activation(a), self.activation(b)
             return float(np.square(a - b, dtype=np.float64).sum())
 
         batches = sorted(self._split.checked_on)
@@ -153,6 +166,10 @@ class StreamLayer:
         parts = self._repaired.execute(self.site, self.weight(rows), bias, use=use)
         self._repaired.finish(self._step)
         return self._split.checked(parts)
+
+    def _flat(self, y: AnyArray) -> Float32Array:
+        """A tensor like the site's output as rows (P, C)."""
+        return np.moveaxis(y, self.site.axis, -1).reshape(-1, self.site.channels)
 
     def _arrive(self) -> None:
         if not self._arrived:

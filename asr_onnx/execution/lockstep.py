@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -73,15 +73,24 @@ class Lockstep:
                 if batch.index in self._split.checked_on:
                     lane.pruned.begin(batch.index, feeds)
 
-    def run(self, stage: Stage) -> None:
+    def dense_layers(self) -> Iterator[StreamLayer]:
+        """The sites of the dense network as layers that get its own inputs, in turn."""
+        for stage in self.stages:
+            self.run(stage, [s.input for s in stage.sites])
+            for step in stage.steps:
+                yield StreamLayer(self._dense, self._dense, self._split, step, arrived=True)
+            self.finish(stage)
+
+    def run(self, stage: Stage, more: Iterable[str] = ()) -> None:
         """Take the dense stream through a stage.
 
-        The outputs of its sites, and the shortcuts they are added to, are live until ``finish``.
+        The outputs of its sites, the shortcuts they are added to, and ``more`` tensors are live
+        until ``finish``.
         """
         weights = [(s, s.weight.value) for s in (self._sites[s.output] for s in stage.sites)]
         live = {*stage.feeds}.union(*(s.keeps for s in stage.steps))
         taps = [s.shortcut for s in stage.sites if s.shortcut in live] if self._shortcuts else []
-        self._dense.run(stage, weights, use=lambda batch, results: None, taps=taps)
+        self._dense.run(stage, weights, use=lambda batch, results: None, taps=[*taps, *more])
 
     def finish(self, stage: Stage) -> None:
         """Forget what no later stage reads."""

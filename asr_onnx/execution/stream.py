@@ -9,11 +9,12 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from asr_onnx.arrays import AnyArray, Feeds, Outputs
+from asr_onnx.arrays import AnyArray, Feeds, Float32Array, Outputs
 from asr_onnx.errors import ModelError
 from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.execution.tensor_store import TensorStore
+from asr_onnx.graph.activations import Activation
 from asr_onnx.graph.cut import Network, Segment
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.scale_nodes import UNSCALED, Scale
@@ -154,6 +155,25 @@ class Stream:
         """Batches side by side, a thread each, waste less than threads that share a batch."""
         single = self.workers > 1 and batches > 1
         return Runner(segment.model, self._device, single_threaded=single, weights=segment.weights)
+
+    def function(
+        self, activation: Activation, ndim: int, axis: int, dtype: np.dtype[np.generic]
+    ) -> Callable[[Float32Array], Float32Array]:
+        """An activation of tensors of ``ndim`` axes as a function of rows (P, C)."""
+        behind = (1,) * (ndim - 1 - axis % ndim)
+        like = np.zeros((1, 1, *behind), dtype)
+        segment = self._network.segment(
+            activation.nodes, [activation.output], {activation.input: like}
+        )
+        assert segment is not None
+        runner = Runner(segment.model, Device(), once=True)
+
+        def values(rows: Float32Array) -> Float32Array:
+            fed = rows.astype(dtype, copy=False).reshape(*rows.shape, *behind)
+            found = runner.run({activation.input: fed})[activation.output]
+            return np.asarray(found, np.float32).reshape(rows.shape)
+
+        return values
 
     def node(self, site: Site) -> onnx.NodeProto:
         """The site's node."""

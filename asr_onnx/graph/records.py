@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from asr_onnx.arrays import AnyArray, FloatArray
+from asr_onnx.graph.activations import Activation
 from asr_onnx.graph.constants import Storage
 
 
@@ -50,9 +51,9 @@ class Site:
     ``channels`` the number of output channels C, ``axis`` where they lie in the output.
     ``carrier`` is where a change of the bias can be written besides ``norm`` (``None``: a new bias,
     which ``MatMul`` cannot have).  ``transposed``: a matrix weight is stored (C, Cin).
-    ``rectified``: the output, normalised and added to its shortcut, goes through a Relu and nowhere
-    else.  ``shortcut`` is the tensor the output (or its BatchNormalization's) is added to, if
-    nothing else reads it on the way.
+    ``activation`` is what the output, normalised and added to its shortcut, goes through, if it
+    goes nowhere else.  ``shortcut`` is the tensor the output (or its BatchNormalization's) is added
+    to, if nothing else reads it on the way.
     """
 
     name: str
@@ -69,7 +70,7 @@ class Site:
     axis: int = 1
     shortcut: str | None = None
     transposed: bool = False
-    rectified: bool = False
+    activation: Activation | None = None
     carrier: Parameter | None = None
 
     def __post_init__(self) -> None:

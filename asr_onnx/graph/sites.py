@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from asr_onnx.errors import ModelError
+from asr_onnx.graph.activations import Activation, activation_behind
 from asr_onnx.graph.constants import Constants
 from asr_onnx.graph.operators import LINEAR, OPERATORS, Layout
 from asr_onnx.graph.records import Norm, Parameter, Site, Skipped
@@ -138,7 +139,7 @@ class _Finder:
             axis=operator.axis,
             shortcut=shortcut,
             transposed=transposed,
-            rectified=self._only_reader(total, "Relu") is not None,
+            activation=self._activation(total, 0 if operator.linear else weight.value.ndim - 2),
             carrier=carrier,
         )
 
@@ -178,6 +179,9 @@ class _Finder:
         if len(others) != 1 or self._top.is_constant(others[0]):
             return None, tensor
         return others[0], node.output[0]
+
+    def _activation(self, tensor: str, trailing: int) -> Activation | None:
+        return activation_behind(self._top, tensor, trailing, self._constants.value)
 
     def _bias_behind(self, tensor: str, channels: int) -> tuple[str, Parameter | None]:
         """Output and constant of the ``Add`` that gives a ``MatMul`` its bias."""

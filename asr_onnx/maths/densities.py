@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 from asr_onnx.arrays import FloatArray
 from asr_onnx.errors import UsageError
 from asr_onnx.maths.masks import Array, global_masks, row_norms
+from asr_onnx.maths.removal import GRID
+
+_POWER = 1.5  # of the errors whose sum is least
+_LEAST = 0.2  # times the density of all: no layer gets less
 
 # Weights by site name, output channels first (C, ...), and the sparsity of all of them -> a number
 # for each site that its density is proportional to.
@@ -44,7 +48,45 @@ def mixed(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
     return np.asarray(np.sqrt(by_threshold(weights, sparsity)))
 
 
+def by_error(errors: Mapping[str, FloatArray]) -> Density:
+    """The densities whose layers' predicted errors, together, are least.
+
+    ``errors`` of each site are those of ``removal.removal_errors``.  Least is the sum of their
+    powers of 1.5: with the sum itself a few layers carry nearly all of the error, and layers
+    behind them cannot mend it.  Solved by one price for a weight, the same in all sites
+    (Shoham & Gersho 1988), so that whole curves count and not their slopes at one place.
+    """
+
+    def densities(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
+        sizes = np.array([w.size for w in weights.values()], np.float64)
+        costs = np.stack([errors[name] for name in weights]) ** _POWER
+        least = _LEAST * (1 - sparsity) <= GRID
+        return _at_one_price(costs[:, least], GRID[least], sizes, 1 - sparsity)
+
+    return densities
+
+
+def _at_one_price(
+    costs: FloatArray, grid: FloatArray, sizes: FloatArray, density: float
+) -> FloatArray:
+    """The densities, of ``grid``, that keep a share ``density`` of the weights in all."""
+    weights = np.outer(sizes / sizes.sum(), grid)
+    low, high = -30.0, 30.0  # exponents of e: the price
+    for _ in range(60):
+        price = (low + high) / 2
+        chosen = (costs + np.exp(price) * weights).argmin(axis=1)
+        kept = float(weights[np.arange(len(sizes)), chosen].sum())
+        low, high = (price, high) if kept > density else (low, price)
+    return np.asarray(grid[chosen])
+
+
+def _unpredicted(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
+    raise UsageError("allocation 'error' needs a pass of the dense network: see by_error")
+
+
+BY_ERROR = "error"
 DENSITIES: dict[str, Density] = {
+    BY_ERROR: _unpredicted,  # ``by_error`` takes its place once errors are known
     "mixed": mixed,
     "global": by_threshold,
     "uniform": uniform,

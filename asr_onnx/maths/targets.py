@@ -8,13 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from asr_onnx.arrays import Float32Array
+from asr_onnx.maths.activations import Activation, Tabulated
 
 # The dense sum and the sum that is fitted now, both (P, C) -> the sum to aim at.
 Goal = Callable[[Float32Array, Float32Array], Float32Array]
+
+
+_FLAT = 1e-6  # the steepest slope of a channel below which nothing gets through
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,34 @@ class Frame:
         alive = np.abs(self.gain) > 1e-3 * np.abs(self.gain).max()
         safe = np.where(alive, self.gain, 1.0)
         return np.where(alive, (total - self.repaired) / safe, fallback).astype(np.float32)
+
+
+def goal_of(activation: Activation) -> Goal:
+    """How to aim at what an activation passes on."""
+    if isinstance(activation, Tabulated):
+        return partial(towards, activation)
+    return rectified
+
+
+def towards(activation: Tabulated, dense: Float32Array, fitted: Float32Array) -> Float32Array:
+    """The sum to aim at when an activation ``f`` follows: errors count as far as they get through.
+
+    Minimises ``(f(dense) - f(s))^2`` by alternating with the fit that gave ``fitted``: a quadratic
+    upper bound of it, whose curvature is the steepest slope squared, has its least value at
+    ``s + f'(s) (f(d) - f(s))`` (majorisation, Hunter & Lange 2004), slopes in units of the
+    steepest.  Where ``f`` is flat at ``s`` and steep at ``d`` that would not move; there the slope
+    at ``d`` weighs the distance.  For the rectifier it is ``rectified``.
+    """
+    (wanted, at_dense), (have, at_fitted) = activation.at(dense), activation.at(fitted)
+    steepest = np.maximum(np.abs(at_dense).max(axis=0), _FLAT)
+    at_dense /= steepest
+    at_fitted /= steepest
+    steep = np.abs(at_dense) >= np.abs(at_fitted)
+    step = np.where(
+        steep, np.square(at_dense) * (dense - fitted), at_fitted * (wanted - have) / steepest
+    )
+    low, high = np.minimum(dense, fitted), np.maximum(dense, fitted)
+    return np.asarray(np.clip(fitted + step, low, high), np.float32)
 
 
 def rectified(dense: Float32Array, fitted: Float32Array) -> Float32Array:

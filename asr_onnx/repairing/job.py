@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 import onnx
 
-from asr_onnx.arrays import Outputs
+from asr_onnx.arrays import FloatArray, Outputs
 from asr_onnx.data.batches import Batches
 from asr_onnx.errors import ModelError
 from asr_onnx.evaluation.figures import Figures
@@ -25,6 +25,7 @@ from asr_onnx.graph.fold import fold
 from asr_onnx.graph.records import Patch, Site
 from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.graph.sites import Survey
+from asr_onnx.maths.densities import by_error
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
 from asr_onnx.pruning.choose import Choice, choose, left_dense, masked, own_zeros, prunable
@@ -37,7 +38,10 @@ _SELF_CHECK = {2: 5e-2, 4: 1e-2, 8: 1e-6}  # itemsize of the outputs -> relative
 
 
 class Job:
-    """One repair: its options, the masks they choose, and what has been solved so far."""
+    """One repair: its options, the masks they choose, and what has been solved so far.
+
+    ``errors`` by site are what ``by_error`` takes, for options that allocate by it.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Job:
         sites: Sequence[Site],
         survey: Survey,
         options: RepairOptions,
+        errors: Mapping[str, FloatArray] | None = None,
     ) -> None:
         self.proto, self.options, self.skipped = proto, options, survey.skipped
         self.choices: dict[str, Choice] = {**own_zeros(sites)}
@@ -57,7 +62,7 @@ class Job:
                 options.choice,
                 options.structure,
                 options.zeros,
-                options.allocation,
+                by_error(errors) if errors and options.allocates_by_error else options.allocation,
                 options.row_scale,
             )
         if options.bn_stats != "dense":

@@ -58,6 +58,25 @@ class SiteReport:
 
 
 @dataclass(frozen=True)
+class Rung:
+    """A recipe that was tried by recipe auto.
+
+    ``excess``: the worst output's error on held-out samples over what is good enough (1 is).
+    ``accepted``: whether it passed the gates.  ``taken``: whether the result is this one.
+    """
+
+    recipe: str
+    excess: float
+    accepted: bool
+    taken: bool
+    seconds: float
+
+    @property
+    def enough(self) -> bool:
+        return self.accepted and self.excess <= 1
+
+
+@dataclass(frozen=True)
 class RepairResult:
     """The repaired model and everything the report tells about the run."""
 
@@ -73,6 +92,7 @@ class RepairResult:
     held_out_images: int
     answers: Answers | None = None
     metrics: Mapping[str, Mapping[str, float]] | None = None  # the user's, by model
+    rungs: tuple[Rung, ...] = ()  # of recipe auto
 
     @property
     def sparsity(self) -> float:

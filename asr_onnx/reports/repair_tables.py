@@ -12,8 +12,10 @@ from rich.table import Table
 
 from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.match import OutputMatch
+from asr_onnx.options import LADDER
 from asr_onnx.provenance import plain, versions
-from asr_onnx.repairing.result import RepairResult, SiteReport
+from asr_onnx.repairing.ladder import COST
+from asr_onnx.repairing.result import RepairResult, Rung, SiteReport
 from asr_onnx.repairing.verdict import Judgement
 from asr_onnx.reports import comparison_tables
 from asr_onnx.reports.matches import CAPTION, HEADS, cells, one_answer
@@ -38,6 +40,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
             "repaired": {k: _values(v) for k, v in result.repaired_outputs.items()},
         },
         "metrics": plain(result.metrics),
+        "rungs": [asdict(rung) for rung in result.rungs],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
         "samples": result.answers.to_dict() if result.answers else None,
@@ -137,6 +140,27 @@ def metric_table(result: RepairResult) -> Table | None:
         values = (found.get(name) for found in result.metrics.values())
         table.add_row(escape(name), *(number(v, 4) for v in values))
     return table
+
+
+def rungs(result: RepairResult) -> Iterator[str]:
+    """What recipe auto tried and why it stopped, and what the next rung would cost; a line each."""
+    if not result.rungs:
+        return
+    tried = ", ".join(f"{r.recipe} {r.excess:.2f}{_note(r)}" for r in result.rungs)
+    (taken,) = (r for r in result.rungs if r.taken)
+    why = "good enough" if taken.enough else "the best there is"
+    yield (
+        f"recipe auto took {taken.recipe}, {why}.  Error of the worst output, 1 is good enough: "
+        f"{tried}"
+    )
+    left = LADDER[LADDER.index(result.rungs[-1].recipe) + 1 :]
+    if left and taken.enough:
+        seconds = taken.seconds * COST[left[-1]] / COST[taken.recipe]
+        yield f"--recipe {left[-1]} would take about {seconds:.0f} s instead of {taken.seconds:.0f}"
+
+
+def _note(rung: Rung) -> str:
+    return "" if rung.accepted else " (fails a gate)"
 
 
 def remarks(result: RepairResult) -> Iterator[str]:

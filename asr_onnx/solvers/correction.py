@@ -14,6 +14,7 @@ import numpy as np
 
 from asr_onnx.arrays import FloatArray, Mask
 from asr_onnx.errors import CalibrationError
+from asr_onnx.maths.activations import Activation
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.maths.scale_rules import scale
 from asr_onnx.maths.second_moments import Gram
@@ -24,17 +25,20 @@ from asr_onnx.options import RepairOptions
 class Layer(Protocol):
     """A linear map with ``rows`` (G, R, K) and ``bias`` (C,), C = G R, of patches (K,).
 
-    ``gain`` (G, R): what the output is multiplied by before it is judged; ``rectified``: it goes
-    through a Relu then; ``linear``: a fully connected layer; ``workers``: threads to use.
+    ``gain`` (G, R): what the output is multiplied by before it is judged; ``activation``: what it
+    goes through then, if anything; ``linear``: a fully connected layer; ``workers``: threads.
     """
 
     label: str
     rows: FloatArray
     bias: FloatArray
     gain: FloatArray
-    rectified: bool
     linear: bool
     workers: int
+
+    @property
+    def activation(self) -> Activation | None:
+        """Of sums (P, C)."""
 
     def moments(self, rows: FloatArray) -> PairedMoments:
         """Moments of the dense output with the output under ``rows``."""

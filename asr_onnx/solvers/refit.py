@@ -1,7 +1,8 @@
 """Solve a layer with second moments: choose the mask, re-fit what survives, keep the better.
 
-One pass over the data gives the moments, each turn towards a rectified target another.  What the
-re-fit gains is measured on data not solved on; a layer where scaling does better is scaled.
+One pass over the data gives the moments, each turn towards what an activation passes on another.
+What the re-fit gains is measured on data not solved on; a layer where scaling does better is
+scaled, and where data are scarce they choose the ridge, which leads from the one to the other.
 """
 
 from __future__ import annotations
@@ -13,18 +14,22 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import FloatArray, Mask
+from asr_onnx.maths.activations import Tabulated
 from asr_onnx.maths.least_squares import RIDGE, bias, refit, restore_variance
 from asr_onnx.maths.moments import Moments, PairedMoments
 from asr_onnx.maths.second_moments import Gram
-from asr_onnx.maths.targets import rectified
+from asr_onnx.maths.targets import goal_of
 from asr_onnx.options import RepairOptions
 from asr_onnx.parallel import blas_threads
 from asr_onnx.pruning.criteria import Choose
 from asr_onnx.solvers.correction import Correction, Layer, require_finite, scaling
 
-TURNS = 3  # re-fits towards the rectified target
+TURNS = 3  # re-fits towards what the activation behind passes on
 POWER = 0.5  # of the variance correction
 HEAD_RIDGE = 0.1  # linear heads have few positions for many weights
+FEW = 50  # positions per weight of a row below which a stronger ridge may be better
+STRONGER = (10, 100)  # times the ridge
+WORTH = 0.05  # relative error of a fit above which a smooth activation is worth the turns
 
 
 def solve(layer: Layer, choice: Mask | Choose, options: RepairOptions) -> Correction:
@@ -46,15 +51,31 @@ def solve(layer: Layer, choice: Mask | Choose, options: RepairOptions) -> Correc
 
 
 def _fitted(layer: Layer, mask: Mask, gram: Gram, scaled: Correction) -> Correction:
+    """The least-squares correction; with few positions its ridge is the best on those held out."""
     head = layer.linear and bool(mask.all())
     share = HEAD_RIDGE if head else RIDGE
-    fit = partial(refit, old=layer.rows, mask=mask, share=share, workers=layer.workers)
-    rows = fit(gram)
-    for _ in range(TURNS if layer.rectified else 0):
-        gram = layer.gram(rectified, rows, bias(gram, rows))
-        rows = fit(gram)
+    shares = [share]
+    if gram.count < FEW * layer.rows.shape[2]:
+        shares += [share * factor for factor in STRONGER]
+    fit = partial(refit, old=layer.rows, mask=mask, workers=layer.workers)
+    fits = [(share, fit(gram, share=share)) for share in shares]
+    if len(fits) > 1:
+        fits.sort(key=lambda f: layer.error(f[1], bias(gram, f[1])))
+    share, rows = fits[0]
+    for _ in range(_turns(layer, gram, rows)):
+        assert layer.activation is not None
+        gram = layer.gram(goal_of(layer.activation), rows, bias(gram, rows))
+        rows = fit(gram, share=share)
     rows = restore_variance(rows, gram, 0.0 if head else POWER)
     return replace(scaled, rows=rows, bias_change=bias(gram, rows) - layer.bias)
+
+
+def _turns(layer: Layer, gram: Gram, rows: FloatArray) -> int:
+    """Re-fits that are worth their time."""
+    if not layer.activation:
+        return 0
+    smooth = isinstance(layer.activation, Tabulated)
+    return 0 if smooth and gram.error(rows).sum() < WORTH * gram.var_y.sum() else TURNS
 
 
 def _output_moments(gram: Gram, rows: FloatArray, offset: FloatArray) -> PairedMoments:

@@ -109,7 +109,7 @@ def test_auto_takes_cuda_where_it_works():
 def test_cuda_and_cpu_give_the_same_repair(rng):
     model, x = bare_net(rng), normal(rng, 32, 3, 8, 8)
     found = [
-        repair(model, x, RepairOptions(0.5), execution=Execution(providers=p))
+        repair(model, x, RepairOptions(0.5, recipe="asr"), execution=Execution(providers=p))
         for p in ("cpu", "cuda")
     ]
     assert [f.device for f in found] == ["cpu", "cuda:0"]

@@ -39,7 +39,7 @@ def test_a_criterion_that_scores_weights(rng, monkeypatch):
     monkeypatch.setitem(CRITERIA, "largest", Criterion(score=smallest_last))
     named = asr_onnx.repair(model, x, RepairOptions(0.5, criterion="largest"))
     given = asr_onnx.repair(model, x, RepairOptions(0.5, criterion=smallest_last))
-    usual = asr_onnx.repair(model, x, RepairOptions(0.5))
+    usual = asr_onnx.repair(model, x, RepairOptions(0.5, recipe="asr"))
     assert named.model.SerializeToString() == given.model.SerializeToString()
     assert given.options.to_dict()["criterion"] == "smallest_last"
     both = [zeros(r.model) for r in (named, usual)]
@@ -193,5 +193,5 @@ def test_a_kind_of_data(rng, monkeypatch, tmp_path):
         "asr_onnx.data.openers.OPENERS",
         [Opener(lambda place: place.path.suffix == ".csv", read), *OPENERS],
     )
-    result = asr_onnx.repair(model, tmp_path / "x.csv", RepairOptions(0.5))
+    result = asr_onnx.repair(model, tmp_path / "x.csv", RepairOptions(0.5, recipe="asr"))
     assert result.solve_images + result.held_out_images == 24

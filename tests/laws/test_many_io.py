@@ -72,7 +72,7 @@ def test_as_many_detections_as_there_are_do_not_count_for_agreement(rng):
     """One list of detections is longer than the other: no arg-max, and no gate can look at it."""
     model = detector(rng)
     feeds = feeds_for(model, rng)
-    pruned = asr_onnx.prune(model, RepairOptions(0.8))
+    pruned = asr_onnx.prune(model, RepairOptions(0.8, recipe="asr"))
     assert run(model, **feeds)["found"].shape != run(pruned, **feeds)["found"].shape
     figures = Figures(class_axis=("scores:1", "boxes:-1", "found:1"))
     found = asr_onnx.compare(model, [pruned], feeds, figures=figures, **QUICK)
@@ -132,7 +132,7 @@ def test_the_command_line_takes_a_detector(folder, rng, asr):
     model = detector(rng)
     onnx.save(model, "m.onnx")
     np.save("d.npy", feeds_for(model, rng)["x"])
-    words = ("--calib", "d.npy", *SETTINGS, *AXES)
+    words = ("--calib", "d.npy", *SETTINGS, *AXES, "--recipe", "asr")
     assert asr("repair", "m.onnx", *words, "--report", "r.json") == (0, "", "")
     outputs = json.loads((folder / "r.json").read_text())["outputs"]["repaired"]
     shares = {n: outputs[n]["agreement"] for n in ("boxes", "scores")}

@@ -23,8 +23,9 @@ def test_a_recipe_is_its_options_and_the_defaults(recipe):
     assert found.to_dict()["recipe"] == recipe
 
 
-def test_asr_is_what_the_options_are_without_a_recipe():
-    assert asr_onnx.recipe("asr") == RepairOptions()
+def test_without_a_recipe_it_is_auto_or_asr_where_options_say_how():
+    assert RepairOptions(0.5) == asr_onnx.recipe("auto", sparsity=0.5)
+    assert RepairOptions(method="layerwise") == asr_onnx.recipe("asr", method="layerwise")
 
 
 @pytest.mark.parametrize(
@@ -51,7 +52,9 @@ def test_options_that_were_not_given_leave_the_recipe_alone():
 
 
 def test_an_unknown_recipe_is_refused():
-    with pytest.raises(UsageError, match="recipe 'fast' is not one of asr, refit, best, paper"):
+    with pytest.raises(
+        UsageError, match="recipe 'fast' is not one of auto, asr, refit, best, paper"
+    ):
         asr_onnx.recipe("fast")
 
 
@@ -96,7 +99,7 @@ def test_help_shows_every_recipe_as_its_options(asr):
 @pytest.mark.parametrize(
     "words, hint",
     [
-        ((), True),
+        (("--recipe", "asr"), True),
         (("--recipe", "paper", "--bn-batch-size", "8", "--bn-batches", "2"), True),
         (("--recipe", "best", "--no-reconstruct"), True),
         (("--recipe", "best"), False),
@@ -240,7 +243,7 @@ def test_a_recipe_has_the_options_that_there_are():
 def test_the_sparsity_is_the_default_until_something_else_settles_it():
     assert RepairOptions().zeros == RepairOptions().to_dict()["sparsity"] == 0.9
     assert replace(RepairOptions(), pattern="2:4").zeros is None
-    assert replace(RepairOptions(sparsity=0.5), sparsity=None).zeros == 0.9
+    assert replace(RepairOptions(sparsity=0.5, recipe="asr"), sparsity=None).zeros == 0.9
 
 
 def test_pruning_alone_takes_the_score_it_is_given(rng):

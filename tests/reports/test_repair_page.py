@@ -33,6 +33,7 @@ def told():
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_command_line_writes_a_page_that_tells_everything(folder, asr, show, width):
     words = ("--calib", "images", "--sparsity", "0.6", "--providers", "cpu", "--holdout", "0.5")
+    words = (*words, "--recipe", "asr")
     reports = ("--report", "r.html", "--report", "r.json")
     assert asr("repair", "m.onnx", *words, *reports, "-q") == (0, "", "")
     page = show(folder / "r.html", width)

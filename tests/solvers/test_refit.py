@@ -9,6 +9,7 @@ import pytest
 from layers import array_layer
 
 from asr_onnx import CalibrationError, RepairOptions
+from asr_onnx.maths.activations import relu
 from asr_onnx.maths.mask_search import select
 from asr_onnx.maths.masks import largest_mask
 from asr_onnx.maths.targets import rectified
@@ -75,7 +76,7 @@ def test_what_a_mask_may_be_is_chosen_here(rng):
 
 def test_a_rectifier_is_aimed_behind(rng):
     plain = array_layer(np.random.default_rng(3))
-    behind = array_layer(np.random.default_rng(3), rectified=True)
+    behind = array_layer(np.random.default_rng(3), activation=relu)
     mask = random_mask(rng, plain, 0.3)
     one, other = refit.solve(plain, mask, FIT), refit.solve(behind, mask, FIT)
     assert plain.goals == [None]

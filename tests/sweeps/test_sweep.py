@@ -342,7 +342,10 @@ def test_a_grid_has_each_cell_once():
     "settings, message",
     [
         ({"recipes": []}, "no recipes to sweep"),
-        ({"recipes": ["asr", "worst"]}, "recipe 'worst' is not one of asr, refit, best, paper"),
+        (
+            {"recipes": ["asr", "worst"]},
+            "recipe 'worst' is not one of auto, asr, refit, best, paper",
+        ),
         ({"sparsities": [0.5, 1]}, r"sparsity 1 is outside \[0, 1\)"),
         ({"patterns": ["4:2"]}, "pattern '4:2' is not N:M"),
         ({"jobs": 0}, "0 jobs do nothing"),
