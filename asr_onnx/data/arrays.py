@@ -22,7 +22,8 @@ Arrays = Mapping[str, AnyArray]
 class Part:
     """Arrays by input name; ``count`` samples lie along their first axis.
 
-    ``count`` is ``None`` when the arrays are one sample and have no batch axis.
+    ``count`` is ``None`` when the arrays are one sample and have no batch axis.  Inputs without one
+    are the same for all samples.
     """
 
     label: str
@@ -85,10 +86,7 @@ class ArraySamples:
         part, row = self._locate(index)
         arrays = part.read()
         where = f"'{part.label}'" if row is None else f"sample {row} of '{part.label}'"
-        return {
-            i.name: _cast(arrays[i.name] if row is None else arrays[i.name][row], i, where)
-            for i in self._inputs
-        }
+        return {i.name: _cast(_row(arrays[i.name], i, row), i, where) for i in self._inputs}
 
     def name(self, index: int) -> str:
         """Where the sample lies: ``folder/file.npy[3]``."""
@@ -164,17 +162,30 @@ def _count(label: str, arrays: Arrays, inputs: Sequence[ModelInput], single: boo
     for i in inputs:
         array = arrays[i.name]
         _check_kind(label, array, i)
-        lone = single and array.ndim == len(i.shape) - 1
-        if not i.accepts(array.shape if lone else array.shape[1:]) or not (lone or array.ndim):
+        axis = i.batch_axis
+        lone = axis is None or (single and array.ndim == len(i.shape) - 1)
+        shape = list(array.shape)
+        many = None if lone or not 0 <= (axis or 0) < len(shape) else shape.pop(axis or 0)
+        if not i.accepts(shape) or (many is None and not lone):
+            wanted = [None if n == axis else size for n, size in enumerate(i.shape)]
+            first = ", samples first" if axis == 0 else ""
             raise CalibrationError(
                 f"'{label}' has shape {shape_text(array.shape)}, but input '{i.name}' takes "
-                f"{shape_text((None, *i.shape[1:]))}, samples first"
+                f"{shape_text(wanted)}{first}"
             )
-        counts.add(None if lone else len(array))
+        if axis is not None:
+            counts.add(many)
     if len(counts) > 1:
         shapes = ", ".join(f"'{n}' {shape_text(a.shape)}" for n, a in arrays.items())
         raise CalibrationError(f"'{label}' has another number of samples per input: {shapes}")
     return counts.pop()
+
+
+def _row(array: AnyArray, input: ModelInput, row: int | None) -> AnyArray:
+    """One sample of an input's array, which is one if there is no ``row``."""
+    if row is None or input.batch_axis is None:
+        return array
+    return array[(slice(None),) * input.batch_axis + (row,)]
 
 
 def _check_kind(label: str, array: AnyArray, input: ModelInput) -> None:

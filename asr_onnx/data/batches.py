@@ -85,7 +85,7 @@ class Batches:
         return (self.feeds(b) for b in self.batches)
 
     def feeds(self, batch: Batch) -> dict[str, AnyArray]:
-        """The batch's arrays by input name, (B, ...), contiguous and finite.
+        """The batch's arrays by input name, as the model takes them, contiguous and finite.
 
         Raises ``CalibrationError`` naming the sample that cannot be used.
         """
@@ -99,7 +99,20 @@ class Batches:
                 if array.shape != shapes[name]:
                     raise self._misfit(batch.samples[0], shapes[name], index, array.shape, name)
                 stacked[name][row] = array
-        return stacked
+        return {i.name: self._as_fed(stacked[i.name], i, batch) for i in self.inputs}
+
+    def _as_fed(self, stacked: AnyArray, input: ModelInput, batch: Batch) -> AnyArray:
+        """Samples (B, ...) of an input put where its batch lies."""
+        if input.batch_axis is not None:
+            return np.ascontiguousarray(np.moveaxis(stacked, 0, input.batch_axis))
+        for row, index in enumerate(batch.samples):
+            if not np.array_equal(stacked[row], stacked[0]):
+                one, two = (self.samples.name(n) for n in (batch.samples[0], index))
+                raise CalibrationError(
+                    f"input '{input.name}' has no batch axis, but differs between samples '{one}' "
+                    f"and '{two}': give --batch-size 1"
+                )
+        return np.asarray(stacked[0])
 
     def _misfit(
         self, first: int, shape: tuple[int, ...], index: int, other: tuple[int, ...], name: str
@@ -121,7 +134,7 @@ class Batches:
             if array.dtype != i.dtype or not i.accepts(array.shape):
                 raise CalibrationError(
                     f"sample '{name}' is {array.dtype} {shape_text(array.shape)}, but input "
-                    f"'{i.name}' takes {i.dtype} {shape_text(i.shape[1:])}"
+                    f"'{i.name}' takes {i.dtype} {shape_text(i.sample_shape)}"
                 )
             if not np.isfinite(array).all():
                 raise CalibrationError(f"sample '{name}' has NaN or Inf for input '{i.name}'")

@@ -47,7 +47,8 @@ def _alike(batches: Batches, force: bool) -> Iterator[str]:
         other = first.setdefault(content.digest(), index)
         if other != index:
             twice.append((other, index))
-        if all(a.size > 1 and (a == a.flat[0]).all() for a in arrays.values()):
+        values = [a for a in arrays.values() if a.size > 1]
+        if values and all((a == a.flat[0]).all() for a in values):
             blank.append(index)
     name = batches.samples.name
     if len(first) == 1 < len(chosen) and not force:

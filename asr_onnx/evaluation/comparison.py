@@ -159,8 +159,9 @@ def compare(
 def _times(lineup: Lineup, batches: Batches) -> Sequence[Latency | None]:
     """Latencies on copies of the first sample, as many as the models insist on."""
     sample = batches.batches[0].samples[0]
-    feeds = batches.feeds(Batch(0, (sample,) * (lineup.batch or 1), held_out=False))
-    return measure([e.runner for e in lineup.entries], feeds)
+    count = lineup.batch or 1
+    feeds = batches.feeds(Batch(0, (sample,) * count, held_out=False))
+    return measure([e.runner for e in lineup.entries], feeds, count)
 
 
 class _Tally:

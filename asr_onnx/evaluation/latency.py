@@ -33,9 +33,13 @@ class Latency:
 
 
 def measure(
-    runners: Sequence[Runner], feeds: Feeds, rounds: int = 200, seconds: float = 5.0
+    runners: Sequence[Runner],
+    feeds: Feeds,
+    batch: int,
+    rounds: int = 200,
+    seconds: float = 5.0,
 ) -> list[Latency]:
-    """Run all models once per round, each round starting with another one; ``feeds`` (B, ...).
+    """Run all models on a ``batch`` once per round, each round starting with another one.
 
     Stops early after ``seconds``, but not before a few rounds.  Raises ``UsageError`` for less than
     one round.
@@ -60,7 +64,6 @@ def measure(
     found = np.array(times)  # (rounds, models)
     quartiles = np.percentile(found, [25, 50, 75], axis=0)  # (3, models)
     ratios = quartiles[1] / quartiles[1, 0]
-    batch = len(next(iter(feeds.values())))
     return [
         Latency(batch, len(times), low, median, high, ratio)
         for (low, median, high), ratio in zip(quartiles.T.tolist(), ratios.tolist(), strict=True)

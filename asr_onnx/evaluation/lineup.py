@@ -20,7 +20,7 @@ from asr_onnx.evaluation.outputs import batch_axis
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file
 from asr_onnx.graph.input_shapes import with_shapes
-from asr_onnx.graph.inputs import ModelInput, fixed_batch, model_inputs
+from asr_onnx.graph.inputs import ModelInput, count_samples, fixed_batch, model_inputs
 
 ModelLike: TypeAlias = "onnx.ModelProto | model_file.LoadedModel | str | os.PathLike[str]"
 
@@ -48,14 +48,14 @@ class Lineup:
     batch: int | None
 
     def run(self, feeds: Feeds) -> Iterator[dict[str, AnyArray]]:
-        """Each model's outputs (B, ...) by name for ``feeds`` (B, ...), one model at a time.
+        """Each model's outputs by name for a batch's ``feeds``, one model at a time.
 
         A batch smaller than the size a model insists on is filled up with its last sample.
         """
-        count = len(next(iter(feeds.values())))
+        count = count_samples(feeds, self.inputs)
         missing = self.batch - count if self.batch else 0
         if missing:
-            feeds = {n: np.concatenate([a, a[-1:].repeat(missing, 0)]) for n, a in feeds.items()}
+            feeds = {i.name: _filled(feeds[i.name], i, missing) for i in self.inputs}
         for entry in self.entries:
             with _naming(entry.name):
                 outputs = entry.runner.run(feeds)
@@ -172,8 +172,19 @@ def _same_names(kind: str, name: str, own: Iterable[str], dense: Iterable[str]) 
         )
 
 
+def _filled(array: AnyArray, input: ModelInput, missing: int) -> AnyArray:
+    """An input's array with the last sample ``missing`` times more."""
+    axis = input.batch_axis
+    if axis is None:
+        return array
+    last = np.take(array, [-1], axis)
+    return np.concatenate([array, last.repeat(missing, axis)], axis)
+
+
 def _open_batch(input: ModelInput) -> ModelInput:
-    return replace(input, shape=(None, *input.shape[1:]))
+    """The input with no number of samples fixed."""
+    open_ = (None if n == input.batch_axis else size for n, size in enumerate(input.shape))
+    return replace(input, shape=tuple(open_))
 
 
 def _cut(array: AnyArray, size: int, count: int) -> AnyArray:

@@ -27,6 +27,7 @@ from asr_onnx.evaluation.misfit import FirstNorm
 from asr_onnx.evaluation.other_preprocessing import FedImages, FeedsList
 from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import Device, Runner
+from asr_onnx.graph.inputs import count_samples
 
 MISFIT = 0.2  # the data do not fit: about four times the worst right preprocessing
 GROSS = 1.0  # told even when nothing fits better
@@ -52,7 +53,7 @@ def check_preprocessing(
     if first_norm is None:
         return None
     feeds = _first(calibration)
-    count = sum(len(next(iter(f.values()))) for f in feeds)
+    count = sum(count_samples(f, calibration.inputs) for f in feeds)
     if count < _TOO_FEW:
         return None
     misfit = first_norm.misfit(feeds)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -151,9 +152,9 @@ def _sizes(
     Measured on one sample; nothing is known of a network that does not take a single one.
     """
     batch = calibration.batches[0]
-    feeds, samples = calibration.feeds(batch), len(batch.samples)
     if calibration.fixed_batch is None:
-        feeds, samples = {n: a[:1] for n, a in feeds.items()}, 1
+        batch = replace(batch, samples=batch.samples[:1])
+    feeds, samples = calibration.feeds(batch), len(batch.samples)
     wanted = {t for s in steps for t in (*s.keeps, *(site.output for site in s.sites))}
     weights = {s.weight.name: s.weight.value for s in sites}
     everything = range(len(network.topology.nodes))

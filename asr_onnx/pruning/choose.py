@@ -10,9 +10,11 @@ import numpy as np
 
 from asr_onnx.arrays import AnyArray, FloatArray, Mask
 from asr_onnx.errors import UsageError
+from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Patch, Site, Skipped
 from asr_onnx.graph.rows import channels_first, from_rows, to_rows
 from asr_onnx.maths.densities import Density, allocate
+from asr_onnx.maths.fixed_filters import fixed_filter
 from asr_onnx.maths.masks import global_masks, row_norms
 from asr_onnx.pruning.criteria import Choose, Criterion, Score
 from asr_onnx.pruning.patterns import Pattern, Unstructured, checked
@@ -32,6 +34,7 @@ def prunable(
     """The sites of the operators ``ops`` that can have the pattern, in the model's order.
 
     Their weight or node name is found by the regular expression ``include`` and not by ``exclude``.
+    Without ``include`` fixed filters are left out.
     Raises ``UsageError`` for a broken expression or when nothing is left.
     """
     wanted, unwanted = compiled("include", include), compiled("exclude", exclude or r"(?!)")
@@ -42,6 +45,10 @@ def prunable(
     chosen = [s for s in sites if s.op in ops and named(wanted, s) and not named(unwanted, s)]
     if not chosen:
         raise UsageError("include and exclude leave nothing to prune")
+    if include is None:
+        chosen = [s for s in chosen if not fixed(s)]
+        if not chosen:
+            raise UsageError("all that could be pruned are fixed filters: name some by --include")
     found = tuple(s for s in chosen if pattern.feasible(s) is None)
     if not found:
         raise UsageError(f"no site can hold the pattern {pattern}")
@@ -56,10 +63,19 @@ def compiled(name: str, expression: str | None) -> re.Pattern[str]:
         raise UsageError(f"{name} '{expression}' is not a regular expression: {error}") from None
 
 
-def left_dense(sites: Sequence[Site], pattern: Pattern) -> tuple[Skipped, ...]:
-    """The sites that cannot have the pattern, with the reason."""
-    reasons = ((s, pattern.feasible(s)) for s in sites)
-    return tuple(Skipped(s.label, s.op, why) for s, why in reasons if why is not None)
+def fixed(site: Site) -> str:
+    """Why a site's weight looks written down rather than learned; empty if it does not."""
+    if OPERATORS[site.op].linear:
+        return ""
+    return fixed_filter(channels_first(site))
+
+
+def left_dense(
+    sites: Sequence[Site], pattern: Pattern, include: str | None = None
+) -> tuple[Skipped, ...]:
+    """Sites that cannot have the pattern or, without ``include``, are fixed; with the reason."""
+    reasons = ((s, (not include and fixed(s)) or pattern.feasible(s)) for s in sites)
+    return tuple(Skipped(s.label, s.op, why) for s, why in reasons if why)
 
 
 def own_zeros(sites: Sequence[Site]) -> dict[str, Mask]:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.graph.sites import Survey
-from asr_onnx.pruning.choose import rows_are_rescaled
+from asr_onnx.pruning.choose import fixed, left_dense, rows_are_rescaled
+from asr_onnx.pruning.patterns import Unstructured
 
 
 @dataclass(frozen=True)
@@ -30,4 +31,6 @@ class Inspection:
 
 def look_at(survey: Survey) -> Inspection:
     """What the sites of a model say about pruning it."""
-    return Inspection(survey.sites, survey.skipped, rows_are_rescaled(survey.sites))
+    learned = tuple(s for s in survey.sites if not fixed(s))
+    left = left_dense(survey.sites, Unstructured())
+    return Inspection(learned, survey.skipped + left, rows_are_rescaled(survey.sites))

@@ -28,7 +28,7 @@ from asr_onnx.graph.sites import Survey
 from asr_onnx.maths.densities import by_error
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
-from asr_onnx.pruning.choose import Choice, choose, left_dense, masked, own_zeros, prunable
+from asr_onnx.pruning.choose import Choice, choose, fixed, left_dense, masked, own_zeros, prunable
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
 from asr_onnx.solvers import refit, scale
@@ -55,8 +55,9 @@ class Job:
         self.choices: dict[str, Choice] = {**own_zeros(sites)}
         chosen = prunable(sites, options.ops, options.structure, options.include, options.exclude)
         self.chosen = {s.name for s in chosen}
+        self.fixed = {s.name for s in sites if s.name not in self.chosen and fixed(s)}
         if options.chooses_mask:
-            self.skipped += left_dense(survey.sites, options.structure)
+            self.skipped += left_dense(survey.sites, options.structure, options.include)
             self.choices |= choose(
                 chosen,
                 options.choice,
@@ -77,7 +78,7 @@ class Job:
         With ``one_shot`` it goes on as if nothing had been repaired.
         """
         options, site = self.options, layer.site
-        if options.keep_first and first:
+        if (options.keep_first and first) or site.name in self.fixed:
             options = replace(options, method="none", reconstruct=False)
         correction = solve(layer, self.choices.pop(site.name), options)
         if correction.shift is None:

@@ -215,14 +215,14 @@ def chain(rng, length):
 def test_latency_is_measured_side_by_side(rng):
     feeds = {"t0": normal(rng, 8, 16, 16, 16)}
     runners = [Runner(chain(rng, n), Device()) for n in (1, 24)]
-    first, second = measure(runners, feeds, rounds=30)
+    first, second = measure(runners, feeds, 8, rounds=30)
     assert (first.batch, first.rounds, first.ratio) == (8, 30, 1)
     assert second.ratio == pytest.approx(second.median / first.median)
     assert second.ratio > 3
     for found in (first, second):
         assert 0 < found.low <= found.median <= found.high
     with pytest.raises(UsageError, match="rounds 0"):
-        measure(runners, feeds, rounds=0)
+        measure(runners, feeds, 8, rounds=0)
 
 
 def test_other_names_types_and_shapes_are_refused(net, x, rng):

@@ -25,8 +25,35 @@ def test_model_inputs_leave_out_initializers_and_free_dimensions():
     )
     assert model_inputs(proto) == (
         ModelInput("x", np.dtype("float16"), (None, 1, None, None)),
-        ModelInput("n", np.dtype("int64"), (2,)),
+        ModelInput("n", np.dtype("int64"), (2,), batch_axis=None),
     )
+
+
+@pytest.mark.parametrize(
+    "first, other, axis",
+    [
+        (["N", 3], ["N", 5], 0),
+        (["N", 3], [2, "N", 5], 1),
+        (["N", 3], [2, None, 5], 1),
+        (["N", 3], ["layers", "N", 5], 1),
+        (["N", 3], [2, 1, 5], 1),
+        (["N", 3], [1, 5], 0),
+        ([4, 3], [4, 5], 0),
+        ([4, 3], [2, 4, 5], 1),
+        ([4, 3], [2, 5], None),
+        (["N", 3], [7, 5], None),
+        (["N", 3], [], None),
+        ([None, 3], [None, 5], 0),
+    ],
+)
+def test_each_input_has_its_batch_where_the_first_ones_is_or_none(first, other, axis):
+    kind = TensorProto.FLOAT
+    shapes = {"x": first, "s": other}
+    found = model_inputs(
+        graph(*(helper.make_tensor_value_info(n, kind, s) for n, s in shapes.items()))
+    )
+    assert [i.batch_axis for i in found] == [0, axis]
+    assert len(found[1].sample_shape) == len(other) - (axis is not None)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +67,7 @@ def test_model_inputs_leave_out_initializers_and_free_dimensions():
         (helper.make_tensor_value_info("t", TensorProto.FLOAT, None), "'t' has no known rank"),
         (
             helper.make_tensor_value_info("c", TensorProto.FLOAT, []),
-            "'c' has no known rank or no b",
+            "no input of the model has a batch axis",
         ),
         (helper.make_tensor_value_info("b", TensorProto.BFLOAT16, [1]), "'b' is BFLOAT16"),
         (helper.make_tensor_value_info("z", TensorProto.STRING, [1]), "'z' is STRING"),
