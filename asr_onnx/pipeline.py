@@ -84,13 +84,18 @@ def repair(
     if not isinstance(options, RepairOptions):
         raise UsageError(f"options are a {type(options).__name__}: give RepairOptions or a recipe")
     options = options if dense is None else options.for_given_mask()
+    climbs = options.recipe == AUTO
     check_in_memory(proto)
     batches, where = as_batches(data, model_inputs(proto)), execution or Execution()
 
     def one(rung: RepairOptions) -> RepairResult:
-        return _repair(proto, batches, [rung], dense, figures, where, progress)[0]
+        def report(done: int, total: int, what: str) -> None:
+            if progress:
+                progress(done, total, f"{rung.recipe}: {what}" if climbs else what)
 
-    return climb(options.rungs, one, accept) if options.recipe == AUTO else one(options)
+        return _repair(proto, batches, [rung], dense, figures, where, report)[0]
+
+    return climb(options.rungs, one, accept) if climbs else one(options)
 
 
 def repair_all(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -27,6 +28,8 @@ def reporting(console: Console, quiet: bool = False) -> Iterator[Progress]:
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
         bars.TimeElapsedColumn(),
+        bars.TextColumn("left, about"),
+        bars.TimeRemainingColumn(),
     )
     with bars.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading calibration data", total=None)
@@ -36,13 +39,17 @@ def reporting(console: Console, quiet: bool = False) -> Iterator[Progress]:
 
 
 def _plain(console: Console) -> Progress:
-    shown = -1
+    shown, began = -1, time.monotonic()
 
     def report(done: int, total: int, what: str) -> None:
-        nonlocal shown
+        nonlocal shown, began
+        if done == 0:  # another recipe, another pass
+            shown, began = -1, time.monotonic()
         tenth = done * _LINES // max(total, 1)
         if tenth > shown:
             shown = tenth
-            console.print(f"{done}/{total} {what}", highlight=False)
+            left = (time.monotonic() - began) / done * (total - done) if done else 0.0
+            more = f", about {left:.0f} s left" if left >= 1 else ""
+            console.print(f"{done}/{total} {what}{more}", highlight=False, markup=False)
 
     return report

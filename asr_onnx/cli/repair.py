@@ -103,6 +103,7 @@ class Prepared:
     ),
     FORCE,
     QUIET,
+    option("-v", "--verbose", is_flag=True, help="Tell of every site, not only of the worst."),
 )
 @group(
     "Data",
@@ -126,7 +127,7 @@ class Prepared:
 )
 @group("Quality gates", of(Gates), of(Figures), of(LabelOptions))
 @group("Machine", of(Execution))
-def repair(quiet: bool, **settings: Any) -> None:
+def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
     """Zero the smallest weights of MODEL, then repair what that broke on calibration data.
 
     Exit code 3: the model is rejected, as it fails a quality gate (accuracies are of --data, all
@@ -158,11 +159,9 @@ def repair(quiet: bool, **settings: Any) -> None:
     if request.reports:
         content = _report(request, opened, result, judgement, accuracy, written)
         write_reports(request.reports, content, opened.data.batches)
-    _print_result(out, result, accuracy, written)
+    _print_result(out, result, accuracy, judgement, written, verbose)
     for line in repair_tables.remarks(result):
         log.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
-    for line in repair_tables.rungs(result):
-        out.print(line, highlight=False, soft_wrap=True)
     if hint := stronger(result.options):
         out.print(hint, highlight=False, soft_wrap=True)
     for failure in judgement.failed:
@@ -293,19 +292,21 @@ def _report(
 
 
 def _print_result(
-    out: Console, result: RepairResult, accuracy: Comparison | None, written: Path | None
+    out: Console,
+    result: RepairResult,
+    accuracy: Comparison | None,
+    judgement: Judgement,
+    written: Path | None,
+    verbose: bool,
 ) -> None:
-    out.print(repair_tables.site_table(result))
+    for line in repair_tables.summary(result, judgement, written):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
     out.print(repair_tables.output_table(result))
+    sites = repair_tables.site_table if verbose else repair_tables.worst_sites
+    out.print(sites(result))
     if metrics := repair_tables.metric_table(result):
         out.print(metrics)
     if accuracy:
         out.print(comparison_tables.accuracy_table(accuracy))
         for line in comparison_tables.verdicts(accuracy):
             out.print(line, highlight=False, markup=False, soft_wrap=True)
-    out.print(
-        f"{result.sparsity:.2%} zeros, {result.seconds:.1f} s on {result.device}, "
-        f"{result.solve_images} images solved on, {result.held_out_images} held out → "
-        f"{written or 'nothing written'}",
-        highlight=False,
-    )

@@ -76,7 +76,8 @@ class Comparison:
         found = []
         for m in self.models:
             accuracy = m.top1.share if m.top1 else None
-            measured = Measured(m.outputs, accuracy, dense, m.metrics)
+            counted = m.top1.total if m.top1 else 0
+            measured = Measured(m.outputs, accuracy, dense, m.metrics, counted)
             found += failures(gates, measured, m.name)
         return found
 

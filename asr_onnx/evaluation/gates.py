@@ -99,6 +99,7 @@ class Measured:
     accuracy: float | None = None
     dense_accuracy: float | None = None
     metrics: Mapping[str, float] | None = None
+    labelled: int = 0  # samples that accuracies are of
 
 
 def worst_agreement(outputs: Mapping[str, OutputMatch]) -> tuple[str | None, float | None]:
@@ -155,8 +156,33 @@ def failures(gates: Gates, measured: Measured, name: str) -> list[Failure]:
         elif not sign * value >= sign * bound - ROUNDING:
             side = "below" if sign > 0 else "above"
             reason = f"{what} {value:.4f} is {side} {asked}"
+            reason += within_noise(value, bound, _counted(gate, measured))
             found.append(Failure(name, gate, reason))
     return found
+
+
+def _counted(gate: str, measured: Measured) -> int:
+    """Of how many independent samples the gate's value is a share; 0 where it is none."""
+    if gate == "--min-accuracy":
+        return measured.labelled
+    output, _ = worst_agreement(measured.outputs)
+    if gate != "--min-agreement" or output is None:
+        return 0
+    match = measured.outputs[output]
+    return match.samples if match.answers == match.samples else 0
+
+
+def within_noise(share: float, bound: float, count: int) -> str:
+    """What to add where a ``share`` of ``count`` misses its bound by no more than chance may.
+
+    Chance is 1.96 standard errors of a binomial share at the bound; as many samples as make that
+    the distance would settle it.
+    """
+    spread, distance = bound * (1 - bound), abs(bound - share)
+    if not count or not spread or distance >= 1.96 * math.sqrt(spread / count):
+        return ""
+    enough = math.ceil(1.96**2 * spread / max(distance, 1e-3) ** 2)
+    return f", within the noise of {count} samples: about {enough} would settle it"
 
 
 def _checks(

@@ -13,6 +13,7 @@ from asr_onnx.errors import UsageError
 from asr_onnx.execution.session import Runner
 
 _WARM_UP = 3
+_NOISE = 0.25  # quartiles farther apart, in units of the median, are those of a busy machine
 _FEWEST = 5  # rounds, however slow the models are
 
 
@@ -30,6 +31,11 @@ class Latency:
     median: float
     high: float
     ratio: float
+
+    @property
+    def reliable(self) -> bool:
+        """Whether the quartiles lie close enough together for the median to mean something."""
+        return self.high - self.low <= _NOISE * self.median
 
 
 def measure(

@@ -57,7 +57,8 @@ def judge(
     measured = Measured(result.repaired_outputs, metrics=metrics)
     if accuracy and accuracy.models[0].top1 and accuracy.dense.top1:
         top1, dense = accuracy.models[0].top1.share, accuracy.dense.top1.share
-        measured = replace(measured, accuracy=top1, dense_accuracy=dense)
+        counted = accuracy.models[0].top1.total
+        measured = replace(measured, accuracy=top1, dense_accuracy=dense, labelled=counted)
     failed = tuple(failures(gates, measured, name))
     how = is_worse(result.pruned_outputs, result.repaired_outputs)
     if allow_worse or not how:

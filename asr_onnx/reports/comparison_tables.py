@@ -116,6 +116,8 @@ def cost_table(comparison: Comparison) -> Table:
             f"; time: median of {timed.rounds} rounds side by side on {comparison.device}, "
             f"batch of {timed.batch}"
         )
+        if not all(m.latency and m.latency.reliable for m in comparison_models(comparison)):
+            caption += "; ?: not reliable, the machine is busy and the rounds differ too much"
     table = _table("Size and speed", columns, caption)
     for m in (comparison.dense, *comparison.models):
         f, time = m.footprint, m.latency
@@ -128,8 +130,15 @@ def cost_table(comparison: Comparison) -> Table:
         ]
         if time:
             row += [f"{time.median * 1e3:.2f} ms", f"{time.ratio:.2f}"]
+            if not (time.reliable and timed and timed.reliable):
+                row[-1] += " ?"
         table.add_row(escape(m.name), *row)
     return table
+
+
+def comparison_models(comparison: Comparison) -> tuple[ModelReport, ...]:
+    """All of them, the dense one first."""
+    return (comparison.dense, *comparison.models)
 
 
 def verdicts(comparison: Comparison) -> Iterator[str]:

@@ -21,6 +21,8 @@ from asr_onnx.reports import comparison_tables
 from asr_onnx.reports.matches import CAPTION, HEADS, cells, one_answer
 from asr_onnx.reports.page import number
 
+WORST = 10  # sites told of unless asked for all
+
 _OF_COMPARISON = ("samples", "preprocessing", "labels", "class_output", "topk", "dense")
 
 
@@ -79,6 +81,44 @@ def _site(site: SiteReport) -> dict[str, Any]:
     return found
 
 
+def summary(result: RepairResult, judgement: Judgement, written: Path | None) -> Iterator[str]:
+    """The verdict first, then what it rests on; lines for a terminal of 80 columns."""
+    verdict = "passed" if judgement.passed else "rejected"
+    yield f"{verdict}: {written or 'nothing written'}"
+    for failure in judgement.failures:
+        yield f"  {failure.reason}"
+    yield (
+        f"{result.sparsity:.2%} zeros, recipe {result.options.recipe}, {result.seconds:.1f} s on "
+        f"{result.device}"
+    )
+    yield f"{result.solve_images} samples solved on, {result.held_out_images} held out"
+    yield from rungs(result)
+
+
+def worst_sites(result: RepairResult, count: int = WORST) -> Table:
+    """The sites whose output is farthest from the dense network's, the worst first."""
+    sites = sorted(result.sites, key=lambda s: -s.error_repaired)[:count]
+    more = len(result.sites) - len(sites)
+    table = Table(
+        title=f"The {len(sites)} worst of {len(result.sites)} sites" if more else "Sites",
+        caption="error, var: of the output, over the dense network's variance, held-out images"
+        + (f"; -v: {more} more" if more else ""),
+    )
+    table.add_column("site", overflow="fold")
+    for name in ("density", "dead", "error pruned", "repaired", "var repaired"):
+        table.add_column(name, justify="right")
+    for s in sites:
+        table.add_row(
+            escape(s.node or s.name),
+            f"{s.density:.1%}",
+            f"{s.dead}/{len(s.gamma)}",
+            f"{s.error_pruned:.3f}",
+            f"{s.error_repaired:.3f}",
+            f"{s.variance_repaired:.2f}",
+        )
+    return table
+
+
 def site_table(result: RepairResult) -> Table:
     """One row per site, and a row of totals."""
     table = Table(
@@ -89,7 +129,7 @@ def site_table(result: RepairResult) -> Table:
         table.add_column(name, justify="right")
     for s in result.sites:
         table.add_row(
-            s.node or s.name,
+            escape(s.node or s.name),
             f"{s.weights:,}",
             f"{s.density_before:.1%} → {s.density:.1%}",
             f"{s.dead}/{len(s.gamma)}",
@@ -148,15 +188,13 @@ def rungs(result: RepairResult) -> Iterator[str]:
         return
     tried = ", ".join(f"{r.recipe} {r.excess:.2f}{_note(r)}" for r in result.rungs)
     (taken,) = (r for r in result.rungs if r.taken)
-    why = "good enough" if taken.enough else "the best there is"
-    yield (
-        f"recipe auto took {taken.recipe}, {why}.  Error of the worst output, 1 is good enough: "
-        f"{tried}"
-    )
+    why = "good enough" if taken.enough else "the best, though not good enough"
+    yield f"recipe auto took {taken.recipe}, {why}"
+    yield f"  errors over what is good enough: {tried}"
     left = LADDER[LADDER.index(result.rungs[-1].recipe) + 1 :]
     if left and taken.enough:
         seconds = taken.seconds * COST[left[-1]] / COST[taken.recipe]
-        yield f"--recipe {left[-1]} would take about {seconds:.0f} s instead of {taken.seconds:.0f}"
+        yield f"  --recipe {left[-1]} would take about {seconds:.0f} s, not {taken.seconds:.0f}"
 
 
 def _note(rung: Rung) -> str:

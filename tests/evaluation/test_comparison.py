@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 from models import balanced, build, copied, external_copy, norm_net, normal, run, stored
+from rich.console import Console
 
 import asr_onnx
 from asr_onnx import (
@@ -20,9 +22,10 @@ from asr_onnx import (
     PruneOptions,
     UsageError,
 )
-from asr_onnx.evaluation.latency import measure
+from asr_onnx.evaluation.latency import Latency, measure
 from asr_onnx.evaluation.match import compare_output
 from asr_onnx.execution.session import Device, Runner
+from asr_onnx.reports.comparison_tables import cost_table
 
 
 def compare(*args, figures=None, **settings):
@@ -210,6 +213,24 @@ def chain(rng, length):
     text = "\n".join(nodes)
     ends = f"(float[N,16,16,16] t0) => (float[N,16,16,16] t{length})"
     return build(f"chain {ends} {{ {text} }}", {"w": 0.1 * normal(rng, 16, 16, 3, 3)})
+
+
+def test_a_latency_whose_rounds_differ_too_much_is_marked(rng):
+    quiet = Latency(1, 100, 0.95e-3, 1e-3, 1.1e-3, 1.0)
+    busy = Latency(1, 100, 0.8e-3, 1e-3, 1.1e-3, 0.7)
+    assert quiet.reliable and not busy.reliable
+    model = chain(rng, 1)
+    found = compare(model, {"a": model}, normal(rng, 4, 16, 16, 16))
+
+    def shown(first, second):
+        one, other = replace(found.dense, latency=first), replace(found.models[0], latency=second)
+        console = Console(width=120)
+        with console.capture() as text:
+            console.print(cost_table(replace(found, dense=one, models=(other,))))
+        return text.get()
+
+    assert "reliable" not in shown(quiet, quiet)
+    assert "0.70 ?" in shown(quiet, busy) and "not reliable" in shown(quiet, busy)
 
 
 def test_latency_is_measured_side_by_side(rng):

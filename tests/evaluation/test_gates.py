@@ -153,3 +153,20 @@ def test_a_gate_on_what_cannot_be_told_of_these_outputs_is_refused():
     require_measurable(Gates(max_error=0.1, min_cosine=0.9), unknown, None)
     with pytest.raises(UsageError, match="--min-metric f2: the metric script gives 'f1', 'map'"):
         require_measurable(Gates(min_metric=("f2=1",)), known, {"f1": 1.0, "map": 0.5})
+
+
+def test_a_share_missed_by_chance_says_how_many_samples_would_settle_it():
+    """0.93 of 100 is within 1.96 sqrt(0.95 0.05 / 100) = 0.043 of 0.95; 457 make that 0.02."""
+    near = {"y": OutputMatch(100, 0.93, 1.0, 0.0, answers=100)}
+    (failure,) = failures(Gates(min_agreement=0.95), Measured(near), "m")
+    assert "within the noise of 100 samples: about 457 would settle it" in failure.reason
+    far = {"y": OutputMatch(100, 0.90, 1.0, 0.0, answers=100)}
+    (failure,) = failures(Gates(min_agreement=0.95), Measured(far), "m")
+    assert "noise" not in failure.reason
+    # Positions of a text are no samples of their own.
+    text = {"y": OutputMatch(10, 0.93, 1.0, 0.0, answers=100)}
+    (failure,) = failures(Gates(min_agreement=0.95), Measured(text), "m")
+    assert "noise" not in failure.reason
+    labelled = Measured(near, accuracy=0.89, dense_accuracy=0.9, labelled=200)
+    (failure,) = failures(Gates(min_accuracy=0.9), labelled, "m")
+    assert "within the noise of 200 samples" in failure.reason
