@@ -41,6 +41,7 @@ class Preprocess:
     and to the model's exact size where ``crop`` is ``None``.  With ``pad``, a pixel value, images
     keep their aspect ratio and are fitted into ``resize`` (height, width), by default the model's
     size, ``pad_at`` its centre or its upper left corner, and the rest gets that value: a letterbox.
+    "mean" is what becomes 0.
 
     Raises ``UsageError`` for invalid values.
     """
@@ -53,7 +54,7 @@ class Preprocess:
     resize: int | Size | Auto | None = "auto"
     crop: int | Size | Auto | None = "auto"
     interpolation: str = "bilinear"
-    pad: float | None = None
+    pad: float | Literal["mean"] | None = None
     pad_at: Literal["center", "corner"] = "center"
 
     def __post_init__(self) -> None:
@@ -66,8 +67,10 @@ class Preprocess:
             object.__setattr__(self, name, _channel_values(name, getattr(self, name)))
         for name in ("resize", "crop"):
             object.__setattr__(self, name, _size(name, getattr(self, name)))
-        if self.pad is not None and not (_is_number(self.pad) and 0 <= self.pad <= 255):
-            raise UsageError(f"pad {self.pad!r} is not a pixel value, 0 to 255")
+        if not (
+            self.pad in (None, "mean") or (_is_number(self.pad) and 0 <= float(self.pad) <= 255)
+        ):
+            raise UsageError(f"pad {self.pad!r} is not a pixel value, 0 to 255, nor mean")
         if self.pad is not None and self.crop not in ("auto", None):
             raise UsageError("pad fits images in whole: leave out crop")
         if self.scale != "auto" and not (_is_number(self.scale) and self.scale > 0):
@@ -172,7 +175,9 @@ class ResolvedPreprocess:
             pixels = pixels[..., ::-1]
         fed = [table[pixels[..., c]] for c, table in enumerate(self.tables)]
         if self.settings.pad is not None:
-            edges = _values(self.settings, np.array([self.settings.pad]))[:, 0]
+            edges = np.zeros(1)
+            if self.settings.pad != "mean":
+                edges = _values(self.settings, np.array([self.settings.pad]))[:, 0]
             fed = [
                 np.pad(plane, (rows, columns), constant_values=edges[c % len(edges)])
                 for c, plane in enumerate(fed)
@@ -186,7 +191,7 @@ class ResolvedPreprocess:
         color = s.color.upper() if self.channels == 3 else "grey"
         parts = [color, self.geometry.describe()]
         if s.pad is not None:
-            parts.append(f"the rest {s.pad:g}")
+            parts.append("the rest the mean" if s.pad == "mean" else f"the rest {s.pad:g}")
         if s.scale != 1:
             known = s.scale == 1 / 255
             parts.append("pixels / 255" if known else f"pixels * {s.scale:g}")

@@ -63,7 +63,7 @@ _TIMM_KEYS = {"input_size", "crop_pct", "crop_mode"}
 # What an old feature extractor meant by ``"size": 224``: the shorter side, or both.
 _SHORTER = ("CLIP", "ConvNext", "Levit", "MobileNet", "MobileViT", "PoolFormer", "Bit", "Regnet")
 _SQUARE = ("ViT", "DeiT", "Beit", "Segformer", "EfficientNet", "Swin")
-_ODD_SIZES = ("do_pad", "do_thumbnail", "do_align_long_axis", "keep_aspect_ratio", "size_divisor")
+_ODD_SIZES = ("do_thumbnail", "do_align_long_axis", "keep_aspect_ratio", "size_divisor")
 
 
 def load_preprocess(source: str | Path, given: Settings | None = None) -> Preprocess:
@@ -168,6 +168,8 @@ def _hugging_face_size(data: dict[str, Any]) -> dict[str, Any]:
     if odd := [k for k in _ODD_SIZES if data.get(k)]:
         raise UsageError(f"sizes images by {odd[0]}, which is not supported: {_GEOMETRY_CURE}")
     kind = str(data.get("image_processor_type") or data.get("feature_extractor_type") or "")
+    if data.get("do_pad"):
+        return _hugging_face_padded(data)
     resize: Any = None
     crop: Any = None
     if data.get("do_center_crop", "crop_size" in data):
@@ -184,10 +186,38 @@ def _hugging_face_size(data: dict[str, Any]) -> dict[str, Any]:
                 raise UsageError(f"has crop_pct for sides that differ: {_GEOMETRY_CURE}")
             crop = crop or (side, side)
             resize = int(side / float(data.get("crop_pct", 224 / 256)))
+    return {"resize": resize, "crop": crop, "interpolation": _interpolation(data)}
+
+
+def _interpolation(data: dict[str, Any]) -> str:
     how = data.get("resample", 2)
     if how not in _RESAMPLE:
         raise UsageError(f"has resample {how!r}, which is not one of {sorted(_RESAMPLE)}")
-    return {"resize": resize, "crop": crop, "interpolation": _RESAMPLE[how]}
+    return _RESAMPLE[how]
+
+
+def _hugging_face_padded(data: dict[str, Any]) -> dict[str, Any]:
+    """Fitted into a size and filled up with zeros below and to the right, after normalising.
+
+    So do DetrImageProcessor and its relatives.  A size that follows the largest image of a batch
+    is none.
+    """
+    size = data.get("pad_size") or data.get("size")
+    sides = size if isinstance(size, dict) else {}
+    edge = sides.get("longest_edge") if sides.keys() == {"longest_edge"} else None
+    if edge is None and sides.keys() != {"height", "width"}:
+        raise UsageError(
+            f"pads images (do_pad) to a size that depends on the batch, size {size!r}: give --pad "
+            "mean:corner with --resize H,W"
+        )
+    box = (int(edge), int(edge)) if edge else (int(sides["height"]), int(sides["width"]))
+    return {
+        "resize": box,
+        "crop": None,
+        "pad": "mean" if data.get("do_normalize", "image_mean" in data) else 0.0,
+        "pad_at": "corner",
+        "interpolation": _interpolation(data),
+    }
 
 
 def _side(value: Any, name: str, kind: str) -> int | tuple[int, int]:

@@ -63,8 +63,8 @@ class ImageOptions:
     )
     pad: str | None = option(
         None,
-        "Keep the aspect ratio and fill up with a pixel value, 0 to 255, around the image or below "
-        "and to the right of it (corner).  [default: no]",
+        "Keep the aspect ratio and fill up with a pixel value, 0 to 255, or the mean, around the "
+        "image or below and to the right of it (corner).  [default: no]",
         kind="text",
         metavar="VALUE[:center|corner]",
     )
@@ -254,7 +254,8 @@ def _parse_pad(text: str) -> dict[str, Any]:
     """``114`` or ``114:corner`` as settings of ``Preprocess``."""
     value, _, place = text.partition(":")
     try:
-        return {"pad": float(value), "pad_at": place or "center"}
+        pad = value if value == "mean" else float(value)
+        return {"pad": pad, "pad_at": place or "center"}
     except ValueError:
         raise UsageError(f"pad '{text}' is not VALUE[:center|corner], such as 114") from None
 

@@ -343,7 +343,7 @@ def test_a_letterbox_is_that_made_by_hand(rng, size, corner):
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"pad": -1}, "pad -1 is not a pixel value"),
+        ({"pad": -1}, "pad -1 is not a pixel value, 0 to 255, nor mean"),
         ({"pad": "grey"}, "pad 'grey' is not a pixel value"),
         ({"pad": 0, "crop": 8}, "leave out crop"),
         ({"pad": 0, "pad_at": "left"}, "pad_at 'left' is not one of center, corner"),

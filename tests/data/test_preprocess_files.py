@@ -174,7 +174,7 @@ def test_options_win_over_the_file(tmp_path):
         (VIT | {"input_size": [3, 8, 8]}, "of Hugging Face and of timm"),
         (VIT | {"size": {"longest_edge": 5}}, "give --resize and --crop"),
         (VIT | {"image_processor_type": "NewImageProcessor", "size": 8}, "shorter side or both"),
-        (VIT | {"do_pad": True}, "do_pad"),
+        (VIT | {"do_pad": True, "size": {"shortest_edge": 8, "longest_edge": 13}}, "on the batch"),
         (VIT | {"resample": 5}, "resample 5"),
         (VIT | {"image_std": None}, "no image_std"),
         (VIT | {"image_mean": ["a"]}, "numbers were expected"),
@@ -209,3 +209,26 @@ def test_files_are_found_next_to_the_model_the_own_one_first(tmp_path):
     assert find_beside(model) == shared
     write(tmp_path, VIT, "net.v2.preprocess.json")
     assert find_beside(model) == tmp_path / "net.v2.preprocess.json"
+
+
+@pytest.mark.parametrize(
+    "size",
+    [
+        {"size": {"height": 16, "width": 24}},
+        {"pad_size": {"height": 16, "width": 24}, "size": {"shortest_edge": 9}},
+    ],
+)
+def test_a_processor_that_pads_fills_up_with_zeros_after_normalising(tmp_path, rng, size):
+    how = load_preprocess(write(tmp_path, {**NORM, "do_pad": True, "do_normalize": True, **size}))
+    image = Image.fromarray(rng.integers(0, 256, (10, 10, 3), np.uint8))
+    found = how.resolve(ModelInput("x", np.dtype("float32"), (None, 3, 16, 24))).apply(image)
+    assert not found[:, :, 16:].any()
+    small = np.asarray(image.resize((16, 16), Image.Resampling.BILINEAR), np.float64) / 255
+    wanted = ((small - MEAN) / STD).transpose(2, 0, 1)
+    np.testing.assert_allclose(found[:, :, :16], wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_a_square_is_padded_to_and_pixels_are_not_normalised(tmp_path):
+    data = {"do_pad": True, "do_normalize": False, "do_rescale": True, "size": {"longest_edge": 20}}
+    how = load_preprocess(write(tmp_path, data))
+    assert (how.resize, how.pad, how.pad_at) == ((20, 20), 0.0, "corner")
