@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import FloatArray, Outputs
 from asr_onnx.data.batches import Batches, as_batches
+from asr_onnx.data.enough import FEW
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.figures import Figures
 from asr_onnx.execution.lockstep import Lockstep
@@ -95,7 +96,8 @@ def repair(
 
         return _repair(proto, batches, [rung], dense, figures, where, report)[0]
 
-    return climb(options.rungs, one, accept) if climbs else one(options)
+    few = batches.num_solve + batches.num_held_out < FEW
+    return climb(options.rungs, one, accept, thorough=few) if climbs else one(options)
 
 
 def repair_all(

@@ -6,13 +6,16 @@ float64: large means lose no digits and no activation is kept.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from asr_onnx.arrays import Float32Array, FloatArray
 
 _SLICE = 4096  # positions multiplied at a time
+
+
+_SCARCE = 2.0  # positions per input at which half of what inputs say of each other is believed
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,26 @@ class Gram:
         """Mean squared error (G, R) of ``rows`` against the targets, both centred."""
         fitted = np.vecdot(rows @ self.inputs, rows) - 2 * np.vecdot(rows, self.cross)
         return np.asarray(np.maximum(self.var_y + fitted, 0.0))
+
+    def shrunk(self, rows: FloatArray) -> Gram:
+        """The moments with what few positions say of how inputs go together taken back.
+
+        ``H' = (1 - a) H + a diag(H)`` with ``a = c K / (c K + N)`` (shrinkage towards uncorrelated
+        inputs, Ledoit & Wolf 2004, by a rule instead of an estimate: positions of one image are no
+        independent samples); the target's share of it is what ``rows`` give of such inputs.
+        """
+        k = rows.shape[2]
+        a = _SCARCE * k / (_SCARCE * k + self.count)
+        diagonal = np.diagonal(self.inputs, axis1=1, axis2=2)
+        inputs = (1 - a) * self.inputs
+        inputs[:, np.arange(k), np.arange(k)] = diagonal
+        own = rows * diagonal[:, None, :]
+        return replace(
+            self,
+            inputs=inputs,
+            cross=(1 - a) * self.cross + a * own,
+            var_y=(1 - a) * self.var_y + a * np.vecdot(own, rows),
+        )
 
 
 class GramSums:

@@ -29,15 +29,17 @@ def climb(
     rungs: Sequence[RepairOptions],
     repair: Callable[[RepairOptions], RepairResult],
     accept: Accept | None = None,
+    thorough: bool = False,
 ) -> RepairResult:
     """Try ``rungs``, the cheapest first, until one is good enough; else take the best of them.
 
-    A rung in the middle is left out when it cannot be expected to do.
+    A rung in the middle is left out when it cannot be expected to do, but not if ``thorough``: with
+    few samples the strongest recipe is not always the best.
     """
     tries: list[tuple[Rung, RepairResult]] = []
     for number, options in enumerate(rungs):
         last = number == len(rungs) - 1
-        if tries and not last and tries[-1][0].excess * _GAIN > 1:
+        if tries and not last and not thorough and tries[-1][0].excess * _GAIN > 1:
             continue
         result = repair(options)
         found = excess(result.repaired_outputs)

@@ -16,4 +16,4 @@ def predict(layer: Layer) -> FloatArray:
     with threadpool_limits(blas_threads(layer.rows.shape[2]), user_api="blas"):
         gram = layer.gram()
         require_finite(layer, output=(gram.mean_y, gram.var_y), input=(gram.mean_x, gram.inputs))
-        return removal_errors(gram, layer.rows, np.abs(layer.gain))
+        return removal_errors(gram.shrunk(layer.rows), layer.rows, np.abs(layer.gain))

@@ -41,7 +41,9 @@ def solve(layer: Layer, choice: Mask | Choose, options: RepairOptions) -> Correc
     with threadpool_limits(blas_threads(layer.rows.shape[2]), user_api="blas"):
         gram = layer.gram()
         require_finite(layer, output=(gram.mean_y, gram.var_y), input=(gram.mean_x, gram.inputs))
-        mask = choice(gram, layer.rows, np.abs(layer.gain)) if callable(choice) else choice
+        if callable(choice):
+            choice = choice(gram.shrunk(layer.rows), layer.rows, np.abs(layer.gain))
+        mask = choice
         moments = _output_moments(gram, np.where(mask, layer.rows, 0.0), layer.bias)
         scaled = replace(scaling(layer, mask, moments, options), shift=None)
         if not options.reconstruct:

@@ -49,6 +49,13 @@ def test_the_first_that_is_good_enough_is_taken_else_the_best(errors, taken, ran
     assert [r.recipe for r in found.rungs if r.taken] == [taken]
 
 
+def test_with_few_samples_no_rung_is_left_out():
+    errors = {"asr": 0.9, "refit": 0.3, "best": 0.4}
+    found = climb(RepairOptions(0.5).rungs, lambda o: result(o, errors[o.recipe]), thorough=True)
+    assert [r.recipe for r in found.rungs] == list(errors)
+    assert found.options.recipe == "refit"
+
+
 def test_gates_have_a_say():
     found, tried = climbed({"asr": 0.01, "refit": 0.1}, lambda r: r.options.recipe != "asr")
     assert (found.options.recipe, tried) == ("refit", ["asr", "refit"])
