@@ -8,7 +8,7 @@ from asr_onnx.arrays import FloatArray
 from asr_onnx.maths.least_squares import ridge
 from asr_onnx.maths.second_moments import Gram
 
-GRID = np.linspace(0.0, 1.0, 401)  # densities that errors are told for
+GRID = np.linspace(0.0, 1.0, 2001)  # densities that errors are told for
 _DECAY = 6.0  # how fast the interaction of removed weights fades with the density
 
 

@@ -15,9 +15,6 @@ from asr_onnx.arrays import Float32Array, FloatArray
 _SLICE = 4096  # positions multiplied at a time
 
 
-_SCARCE = 2.0  # positions per input at which half of what inputs say of each other is believed
-
-
 @dataclass(frozen=True)
 class Gram:
     """Centred moments over ``count`` positions, per group g of G, with R rows and K inputs each.
@@ -45,12 +42,13 @@ class Gram:
     def shrunk(self, rows: FloatArray) -> Gram:
         """The moments with what few positions say of how inputs go together taken back.
 
-        ``H' = (1 - a) H + a diag(H)`` with ``a = c K / (c K + N)`` (shrinkage towards uncorrelated
-        inputs, Ledoit & Wolf 2004, by a rule instead of an estimate: positions of one image are no
-        independent samples); the target's share of it is what ``rows`` give of such inputs.
+        ``H' = (1 - a) H + a diag(H)`` with ``a = K^2 / (K^2 + N^2)`` (shrinkage towards
+        uncorrelated inputs, Ledoit & Wolf 2004, by a rule instead of an estimate: positions of one
+        image are no independent samples); the target's share of it is what ``rows`` give of such
+        inputs.
         """
         k = rows.shape[2]
-        a = _SCARCE * k / (_SCARCE * k + self.count)
+        a = k**2 / (k**2 + self.count**2)
         diagonal = np.diagonal(self.inputs, axis1=1, axis2=2)
         inputs = (1 - a) * self.inputs
         inputs[:, np.arange(k), np.arange(k)] = diagonal

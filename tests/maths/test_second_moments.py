@@ -98,7 +98,7 @@ def test_few_positions_say_little_of_how_inputs_go_together(rng):
     """With the rows' own output as target, shrinking moves nothing: they stay the best fit."""
     rows = rng.normal(size=(1, 3, 8))
     found = {}
-    for count in (16, 100_000):
+    for count in (8, 100_000):
         x = (rng.normal(size=(1, count, 8)) @ rng.normal(size=(8, 8))).astype(np.float32)
         sums = GramSums()
         sums.update(x, (x[0] @ rows[0].T).astype(np.float32))
@@ -110,4 +110,4 @@ def test_few_positions_say_little_of_how_inputs_go_together(rng):
         found[count] = (less.inputs[0][off] / gram.inputs[0][off]).mean()
         np.testing.assert_allclose(less.cross, rows @ less.inputs, rtol=1e-3, atol=1e-3)
         assert less.error(rows).max() < 1e-3 * less.var_y.max()
-    assert found[16] == pytest.approx(0.5) and found[100_000] > 0.999
+    assert found[8] == pytest.approx(0.5) and found[100_000] > 0.999
