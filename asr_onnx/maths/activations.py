@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -43,6 +44,10 @@ class Tabulated:
         alike = (values == values[:, :1]).all()
         return cls(low, step, np.ascontiguousarray(values[:, :1] if alike else values))
 
+    @cached_property
+    def _rises(self) -> Float32Array:
+        return np.diff(self.values, axis=0)
+
     def __call__(self, total: Float32Array) -> Float32Array:
         return self.at(total)[0]
 
@@ -55,7 +60,7 @@ class Tabulated:
         if channels > 1:
             index *= channels
             index += np.arange(channels, dtype=np.int32)
-        rise = np.diff(self.values, axis=0).take(index)
+        rise = self._rises.take(index)
         return self.values.take(index) + rise * place, rise / np.float32(self.step)
 
 

@@ -52,9 +52,9 @@ def by_error(errors: Mapping[str, FloatArray]) -> Density:
     """The densities whose layers' predicted errors, together, are least.
 
     ``errors`` of each site are those of ``removal.removal_errors``.  Least is the sum of their
-    powers of 1.5: with the sum itself a few layers carry nearly all of the error, and layers
-    behind them cannot mend it.  Solved by one price for a weight, the same in all sites
-    (Shoham & Gersho 1988), so that whole curves count and not their slopes at one place.
+    powers of 1.5, which was as good as any from 1 to 2 (docs/measurements.md).  Solved by one price
+    for a weight, the same in all sites (Shoham & Gersho 1988), so that whole curves count and not
+    their slopes at one place.
     """
 
     def densities(weights: Mapping[str, Array], sparsity: float) -> FloatArray:

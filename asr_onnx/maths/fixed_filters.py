@@ -20,10 +20,10 @@ def fixed_filter(weight: Array) -> str:
 
     Only kernels of one input channel are looked at, of more than one tap.
     """
-    rows = np.asarray(weight, np.float64).reshape(len(weight), -1)
-    taps = rows.shape[1]
-    if weight.shape[-1] != 1 or taps < 3 or not rows.any():
+    taps = weight[0].size
+    if weight.shape[-1] != 1 or taps < 3 or not weight.any():
         return ""
+    rows = np.asarray(weight, np.float64).reshape(len(weight), -1)
     if taps >= _LONG and len(rows) >= 4 and _are_waves(rows):
         return "its rows are sines and cosines, a fixed transform"
     scale = np.abs(rows).max()

@@ -18,7 +18,6 @@ from asr_onnx.maths.activations import Activation, Tabulated
 # The dense sum and the sum that is fitted now, both (P, C) -> the sum to aim at.
 Goal = Callable[[Float32Array, Float32Array], Float32Array]
 
-
 _FLAT = 1e-6  # the steepest slope of a channel below which nothing gets through
 
 

@@ -36,21 +36,29 @@ def climb(
     A rung in the middle is left out when it cannot be expected to do, but not if ``thorough``: with
     few samples the strongest recipe is not always the best.
     """
-    tries: list[tuple[Rung, RepairResult]] = []
-    for number, options in enumerate(rungs):
-        last = number == len(rungs) - 1
-        if tries and not last and not thorough and tries[-1][0].excess * _GAIN > 1:
+    tried: list[Rung] = []
+    best: tuple[Rung, RepairResult] | None = None  # no other model is kept
+    for options in rungs:
+        hopeless = bool(tried) and tried[-1].excess * _GAIN > 1
+        if hopeless and not thorough and options is not rungs[-1]:
             continue
         result = repair(options)
         found = excess(result.repaired_outputs)
         accepted = accept is None or accept(result)
         rung = Rung(options.recipe, found, accepted, taken=False, seconds=result.seconds)
-        tries.append((rung, result))
+        tried.append(rung)
+        if best is None or _order(rung) < _order(best[0]):
+            best = rung, result
         if rung.enough:
             break
-    best, result = min(tries, key=lambda t: (not t[0].accepted, t[0].excess))
-    records = tuple(replace(rung, taken=rung is best) for rung, _ in tries)
-    return replace(result, rungs=records)
+    assert best is not None, "there is a rung"
+    records = tuple(replace(rung, taken=rung is best[0]) for rung in tried)
+    return replace(best[1], rungs=records)
+
+
+def _order(rung: Rung) -> tuple[bool, float]:
+    """The better of two rungs comes first."""
+    return not rung.accepted, rung.excess
 
 
 def excess(outputs: Mapping[str, OutputMatch]) -> float:

@@ -108,6 +108,7 @@ def remarks(comparison: Comparison) -> Iterator[str]:
 def cost_table(comparison: Comparison) -> Table:
     """Bytes, zeros and time."""
     timed = comparison.dense.latency
+    models = (comparison.dense, *comparison.models)
     columns: tuple[str, ...] = ("file", "zipped", "zeros", "dead")
     caption = "dead: output channels without a weight left"
     if timed:
@@ -116,10 +117,10 @@ def cost_table(comparison: Comparison) -> Table:
             f"; time: median of {timed.rounds} rounds side by side on {comparison.device}, "
             f"batch of {timed.batch}"
         )
-        if not all(m.latency and m.latency.reliable for m in comparison_models(comparison)):
+        if not all(m.latency and m.latency.reliable for m in models):
             caption += "; ?: not reliable, the machine is busy and the rounds differ too much"
     table = _table("Size and speed", columns, caption)
-    for m in (comparison.dense, *comparison.models):
+    for m in models:
         f, time = m.footprint, m.latency
         share = zero_share(f)
         row = [
@@ -134,11 +135,6 @@ def cost_table(comparison: Comparison) -> Table:
                 row[-1] += " ?"
         table.add_row(escape(m.name), *row)
     return table
-
-
-def comparison_models(comparison: Comparison) -> tuple[ModelReport, ...]:
-    """All of them, the dense one first."""
-    return (comparison.dense, *comparison.models)
 
 
 def verdicts(comparison: Comparison) -> Iterator[str]:

@@ -251,15 +251,10 @@ def test_where_refitting_does_worse_on_held_out_images_the_site_is_scaled(
             np.testing.assert_allclose(other[name], one[name], rtol=1e-3, atol=1e-4)
 
 
-FEW_IMAGES = 40
-
-
 def test_with_few_images_a_stronger_ridge_does_better(rng, monkeypatch):
     """On images that neither the fit nor its ridge has seen."""
     model, mixing = one_conv(rng), normal(rng, 16, 16)
-    x, new = (
-        np.einsum("nchw,cd->ndhw", normal(rng, n, 16, 4, 4), mixing) for n in (FEW_IMAGES, 400)
-    )
+    x, new = (np.einsum("nchw,cd->ndhw", normal(rng, n, 16, 4, 4), mixing) for n in (40, 400))
     how = options(0.3, row_scale="keep", reconstruct=True)
     chosen = output_error(model, repair(model, x, how).model, new)
     monkeypatch.setattr(refit, "STRONGER", ())

@@ -31,7 +31,7 @@ def printed(*content):
     console = Console(width=80, no_color=True)
     with console.capture() as captured:
         for item in content:
-            console.print(item, highlight=False, markup=isinstance(item, str) and False)
+            console.print(item)
     return captured.get()
 
 
