@@ -22,9 +22,14 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if known else os.cpu_count() or 1
 
 
+def wide(size: int) -> bool:
+    """Whether matrices of ``size`` are worth all threads; small ones lose more than they gain."""
+    return size >= _WORTH_THREADS
+
+
 def blas_threads(size: int) -> int:
-    """Threads BLAS should have for matrices of ``size``: few gain less than they lose waiting."""
-    return 1 if size < _WORTH_THREADS else processors()
+    """Threads BLAS should have for matrices of ``size``."""
+    return processors() if wide(size) else 1
 
 
 def each(work: Callable[[A], T], items: Iterable[A], workers: int) -> Iterator[T]:

@@ -1,104 +1,101 @@
-"""Cost of a repair against one plain pass of the dense model, measured in one run.
+"""Cost of a repair against plain passes of the dense model, and where it goes, in one run.
 
-Each case runs in a process of its own, so that the peak memory printed is that case's alone.
+Each case runs in a process of its own, so that the peak memory printed is that case's alone.  Two
+plain passes stand around each repair and their mean is the unit, so that a machine that slows down
+halfway does not count as a slow repair.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
 from rich.console import Console
 from rich.table import Table
+from shapes import SHAPES
 
 import asr_onnx
 from asr_onnx.cli.types import BYTES
+from asr_onnx.execution.layer import StreamLayer
+from asr_onnx.execution.lockstep import Lane, Lockstep
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph.inputs import model_inputs
+from asr_onnx.maths.least_squares import Refit
+from asr_onnx.pruning.criteria import CRITERIA
+from asr_onnx.solvers import prediction
 
-_BLOCKS = ((64, 3, 1), (128, 4, 2), (256, 6, 2), (512, 3, 2))
-
-
-class _Builder:
-    """Nodes and weights of a network made up as it goes along."""
-
-    def __init__(self, seed: int) -> None:
-        self.rng = np.random.default_rng(seed)
-        self.nodes: list[onnx.NodeProto] = []
-        self.weights: list[TensorProto] = []
-
-    def add(self, op: str, inputs: list[str], **attributes: object) -> str:
-        name = f"{op.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(op, inputs, [name], name, **attributes))
-        return name
-
-    def weight(self, array: np.ndarray) -> str:
-        name = f"w{len(self.weights)}"
-        self.weights.append(numpy_helper.from_array(array.astype(np.float32), name))
-        return name
-
-    def conv(self, x: str, cin: int, cout: int, k: int, stride: int = 1) -> str:
-        scale = np.sqrt(2 / (cin * k * k))
-        w = self.weight(self.rng.standard_normal((cout, cin, k, k)) * scale)
-        x = self.add("Conv", [x, w], pads=[k // 2] * 4, strides=[stride] * 2, kernel_shape=[k, k])
-        ones, zeros = np.ones(cout), np.zeros(cout)
-        norm = [self.weight(a) for a in (ones, zeros, zeros, ones)]
-        return self.add("BatchNormalization", [x, *norm])
+STAGES: tuple[tuple[str, Any, tuple[str, ...]], ...] = (
+    ("dense", Lockstep, ("run", "outputs")),
+    ("moments", StreamLayer, ("moments", "_arrive")),
+    ("gram", StreamLayer, ("gram",)),
+    ("fit", Refit, ("__init__", "__call__")),
+    ("judge", StreamLayer, ("error",)),
+    ("apply", StreamLayer, ("rescale", "replace")),
+    ("pruned", Lane, ("run_pruned", "outputs")),
+    ("weigh", prediction, ("removal_errors",)),
+)
 
 
-def resnet50(seed: int = 0) -> onnx.ModelProto:
-    """A network of ResNet-50's shape (He et al. 2015) with random weights."""
-    b = _Builder(seed)
-    x = b.add("Relu", [b.conv("input", 3, 64, 7, 2)])
-    x = b.add("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
-    width = 64
-    for planes, blocks, first in _BLOCKS:
-        for number in range(blocks):
-            stride = first if number == 0 else 1
-            y = b.add("Relu", [b.conv(x, width, planes, 1)])
-            y = b.add("Relu", [b.conv(y, planes, planes, 3, stride)])
-            y = b.conv(y, planes, planes * 4, 1)
-            if number == 0:
-                x = b.conv(x, width, planes * 4, 1, stride)
-            width = planes * 4
-            x = b.add("Relu", [b.add("Add", [y, x])])
-    x = b.add("Flatten", [b.add("GlobalAveragePool", [x])])
-    head = b.weight(b.rng.standard_normal((1000, width)) * 0.02)
-    x = b.add("Gemm", [x, head, b.weight(np.zeros(1000))], transB=1)
-    graph = helper.make_graph(
-        b.nodes,
-        "resnet50",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 224, 224])],
-        [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["batch", 1000])],
-        b.weights,
-    )
-    opset = [helper.make_opsetid("", 17)]
-    return helper.make_model(graph, opset_imports=opset, ir_version=8)
+class Stopwatch:
+    """Seconds spent in functions, without those in others that are timed too."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self._inner = [0.0]
+
+    def timed(self, stage: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, its time added to the stage's."""
+
+        @functools.wraps(function)
+        def inner(*args: object, **kwargs: object) -> object:
+            start = time.perf_counter()
+            self._inner.append(0.0)
+            try:
+                return function(*args, **kwargs)
+            finally:
+                whole = time.perf_counter() - start
+                self.seconds[stage] += whole - self._inner.pop()
+                self._inner[-1] += whole
+
+        return inner
 
 
-def measure(model: Path, images: int, recipe: str, batch: int, limit: int) -> dict[str, float]:
-    """Seconds of one dense pass and of the whole repair, and peak memory in bytes."""
+def measure(model: Path, images: int, recipe: str, batch: int, limit: int) -> dict[str, object]:
+    """Seconds of a dense pass, of the whole repair and of its stages; peak memory in bytes."""
     proto = asr_onnx.load(model).proto
     inputs = model_inputs(proto)
     shape = [d or 1 for d in inputs[0].shape[1:]]
     data = np.random.default_rng(0).standard_normal((images, *shape), dtype=np.float32)
-    runner = Runner(proto, Device())
     passes = []
-    for _ in range(3):
-        start = time.perf_counter()
-        for i in range(0, images, batch):
-            runner.run({inputs[0].name: data[i : i + batch]})
-        passes.append(time.perf_counter() - start)
-    del runner
+
+    def dense_pass() -> None:
+        runner = Runner(proto, Device())
+        for _ in range(2):
+            start = time.perf_counter()
+            for i in range(0, images, batch):
+                runner.run({inputs[0].name: data[i : i + batch]})
+            passes.append(time.perf_counter() - start)
+
+    dense_pass()
+    watch = Stopwatch()
+    for stage, place, names in STAGES:
+        for name in names:
+            setattr(place, name, watch.timed(stage, getattr(place, name)))
+    obs = CRITERIA["obs"]
+    CRITERIA["obs"] = replace(obs, search=watch.timed("mask", obs.search))
     start = time.perf_counter()
     loaded = asr_onnx.load(model)
     samples = asr_onnx.as_batches(data, inputs, batch_size=batch, num_samples=images)
@@ -109,55 +106,73 @@ def measure(model: Path, images: int, recipe: str, batch: int, limit: int) -> di
         asr_onnx.save(result.model, Path(folder) / "out.onnx")
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"dense": sorted(passes)[1], "repair": seconds, "peak": peak}
+    del loaded, result
+    dense_pass()
+    return {
+        "dense": sum(passes) / len(passes),
+        "repair": seconds,
+        "peak": peak,
+        "stages": {**watch.seconds, "other": seconds - watch.seconds.total()},
+    }
 
 
 @click.command()
 @click.option("--model", "models", multiple=True, type=click.Path(path_type=Path, exists=True))
 @click.option("--images", default=2048, show_default=True, help="For each --model.")
-@click.option("--resnet50/--no-resnet50", "with_resnet50", default=True, show_default=True)
-@click.option("--recipe", default="asr", show_default=True)
+@click.option("--shape", "shapes", multiple=True, type=click.Choice([*SHAPES, "none"]))
+@click.option("--shape-images", default=64, show_default=True)
+@click.option("--recipe", "recipes", multiple=True, default=("asr", "refit", "best"))
 @click.option("--batch-size", default=32, show_default=True)
+@click.option("--shape-batch-size", default=8, show_default=True)
 @click.option("--memory-limit", type=BYTES, default="1GiB", show_default=True)
-@click.option("--one", nargs=2, hidden=True, help="MODEL IMAGES: measure in this process.")
+@click.option("--one", nargs=4, hidden=True, help="MODEL IMAGES RECIPE BATCH: in this process.")
 def main(
     models: tuple[Path, ...],
     images: int,
-    with_resnet50: bool,
-    recipe: str,
+    shapes: tuple[str, ...],
+    shape_images: int,
+    recipes: tuple[str, ...],
     batch_size: int,
+    shape_batch_size: int,
     memory_limit: int,
-    one: tuple[str, str] | None,
+    one: tuple[str, str, str, str] | None,
 ) -> None:
-    """Print seconds, ratio and peak memory of `repair` for each case."""
+    """Print the ratio of `repair`, and of its stages, to a dense pass, and peak memory."""
     if one:
-        found = measure(Path(one[0]), int(one[1]), recipe, batch_size, memory_limit)
+        found = measure(Path(one[0]), int(one[1]), one[2], int(one[3]), memory_limit)
         click.echo(json.dumps(found))
         return
-    table = Table(
-        title=f"recipe {recipe}, batches of {batch_size}, limit {memory_limit / 2**30:g} GiB"
-    )
-    for column in ("model", "images", "dense pass s", "repair s", "ratio", "peak GiB"):
+    stages = [*(stage for stage, _, _ in STAGES), "mask", "other"]
+    table = Table(title=f"dense passes, limit {memory_limit / 2**30:g} GiB")
+    for column in ("model", "images", "batch", "recipe", "pass s", "ratio", "peak GiB", *stages):
         table.add_column(column, justify="right")
     with tempfile.TemporaryDirectory() as folder:
-        cases = [(path, images) for path in models]
-        if with_resnet50:
-            cases.append((Path(folder) / "resnet50-shaped.onnx", 64))
-            onnx.save_model(resnet50(), cases[-1][0])
-        for path, count in cases:
-            command = [sys.executable, __file__, "--recipe", recipe, "--one", str(path), str(count)]
-            command += ["--batch-size", str(batch_size), "--memory-limit", str(memory_limit)]
-            lines = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            found = json.loads(lines.splitlines()[-1])
-            table.add_row(
-                path.stem,
-                str(count),
-                f"{found['dense']:.2f}",
-                f"{found['repair']:.2f}",
-                f"{found['repair'] / found['dense']:.2f}",
-                f"{found['peak'] / 2**30:.2f}",
-            )
-    Console().print(table)
+        cases = [(path, images, batch_size) for path in models]
+        for name in shapes or SHAPES:
+            if name != "none":
+                path = Path(folder) / f"{name}.onnx"
+                onnx.save_model(SHAPES[name](), path)
+                cases.append((path, shape_images, shape_batch_size))
+        for path, count, batch in cases:
+            for recipe in recipes:
+                command = [sys.executable, __file__, "--memory-limit", str(memory_limit)]
+                command += ["--one", str(path), str(count), recipe, str(batch)]
+                lines = subprocess.run(
+                    command, check=True, stdout=subprocess.PIPE, text=True
+                ).stdout
+                found = json.loads(lines.splitlines()[-1])
+                unit = found["dense"]
+                table.add_row(
+                    path.stem,
+                    str(count),
+                    str(batch),
+                    recipe,
+                    f"{unit:.2f}",
+                    f"{found['repair'] / unit:.2f}",
+                    f"{found['peak'] / 2**30:.2f}",
+                    *(f"{found['stages'].get(s, 0.0) / unit:.2f}" for s in stages),
+                )
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 if __name__ == "__main__":

@@ -8,27 +8,25 @@ moments need its input.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
 
 from asr_onnx.arrays import AnyArray, Float32Array, FloatArray
+from asr_onnx.execution.blocks import Blocks
+from asr_onnx.execution.chunks import Chunk, Of
 from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.stream import Stream, Use
-from asr_onnx.graph.im2col import Patches, patches
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.rows import from_rows, to_rows
-from asr_onnx.maths.activations import Activation, Tabulated, relu
+from asr_onnx.maths.activations import Activation, recognised, relu
 from asr_onnx.maths.moments import PairedMoments, paired_moments, pooled, rescaled
 from asr_onnx.maths.second_moments import Gram, GramSums
 from asr_onnx.maths.targets import Frame, Goal
-from asr_onnx.parallel import blas_threads, each
-
-_POSITIONS_PER_INPUT = 400  # positions used per entry of a row, at least _POSITIONS
-_POSITIONS = 1 << 17
+from asr_onnx.parallel import each, wide
 
 
 class Split(NamedTuple):
@@ -87,10 +85,10 @@ class StreamLayer:
             return relu if behind else None
         batch = min(self._split.solved_on)
         dense = self._dense[batch, site.output]
-        sums = self._frame(batch, self._flat).dense_sum(self._flat(dense))
+        sums = self._frame(lambda tensor: tensor(batch), self._flat).dense_sum(self._flat(dense))
         low, high = float(sums.min()), float(sums.max())
         function = self._repaired.function(behind, dense.ndim, site.axis, dense.dtype)
-        return Tabulated.of(function, low, high, site.channels)
+        return recognised(function, low, high, site.channels)
 
     def weight(self, rows: FloatArray) -> AnyArray:
         """Rows (G, R, K) as the site stores them, in its dtype."""
@@ -120,14 +118,14 @@ class StreamLayer:
         """
         self._arrive()
         if goal is None or rows is None or bias is None:
-            found = self._summed(lambda part, frame, dense: frame.dense_sum(dense))
+            found = self._summed(lambda columns, frame, dense: frame.dense_sum(dense))
             self._inputs = found.inputs
             return found
         weights = rows.astype(np.float32).transpose(0, 2, 1)
         shift = bias.astype(np.float32)
 
-        def target(part: Patches, frame: Frame, dense: Float32Array) -> Float32Array:
-            fitted = np.moveaxis(part.columns @ weights, 0, 1).reshape(dense.shape)
+        def target(columns: Float32Array, frame: Frame, dense: Float32Array) -> Float32Array:
+            fitted = np.moveaxis(columns @ weights, 0, 1).reshape(dense.shape)
             fitted += shift
             return goal(frame.dense_sum(dense), frame.repaired_sum(fitted))
 
@@ -139,7 +137,7 @@ class StreamLayer:
         site = self.site
 
         def squared(batch: int, results: Mapping[str, AnyArray]) -> float:
-            frame = self._frame(batch, self._flat)
+            frame = self._frame(lambda tensor: tensor(batch), self._flat)
             a = frame.dense_sum(self._flat(self._dense[batch, site.output]))
             b = frame.repaired_sum(self._flat(results[site.output]))
             if self.activation:
@@ -178,62 +176,51 @@ class StreamLayer:
 
     def _summed(
         self,
-        target: Callable[[Patches, Frame, Float32Array], Float32Array],
+        target: Callable[[Float32Array, Frame, Float32Array], Float32Array],
         inputs: FloatArray | None = None,
     ) -> Gram:
         """Moments of the patches with the outputs that lead to the sums ``target`` wants.
 
-        Batches side by side where their sums are small, else BLAS has all threads.
+        Chunks side by side where their sums are small, else BLAS has all threads.
         """
-        share = self._share()
 
-        def add(sums: GramSums, batch: int) -> GramSums:
-            for part, frame, dense in self._cut(batch, share):
-                sums.update(part.columns, frame.output_for(target(part, frame, dense), dense))
+        def add(sums: GramSums, chunk: Chunk) -> GramSums:
+            columns, frame, dense = self._blocks[chunk]
+            sums.update(columns, frame.output_for(target(columns, frame, dense), dense))
             return sums
 
-        first, *others = sorted(self._split.solved_on)
+        first, *others = self._blocks.chunks
         sums = add(GramSums(inputs), first)
-        if blas_threads(self.rows.shape[2]) == 1:
-            for more in each(lambda b: add(GramSums(inputs, sums.pilot), b), others, self.workers):
-                sums.add(more)
+        if wide(self.rows.shape[2]):
+            for chunk in others:
+                add(sums, chunk)
         else:
-            for batch in others:
-                add(sums, batch)
+            for more in each(lambda c: add(GramSums(inputs, sums.pilot), c), others, self.workers):
+                sums.add(more)
         return sums.result()
 
-    def _share(self) -> float:
-        """Share of the positions that is used; enough of them tell as much as all."""
-        sample = next(iter(self._split.solved_on))
-        y = self._dense[sample, self.site.output]
-        total = math.prod(y.shape) // self.site.channels * len(self._split.solved_on)
-        wanted = max(_POSITIONS, _POSITIONS_PER_INPUT * int(self.rows.shape[2]))
-        return min(1.0, wanted / total)
+    @cached_property
+    def _blocks(self) -> Blocks:
+        return Blocks(self._dense, self._repaired, self.site, self._split.solved_on, self._frame)
 
-    def _cut(self, batch: int, share: float) -> Iterator[tuple[Patches, Frame, Float32Array]]:
-        """The batch's patches, at the same positions each time."""
-        y = self._dense[batch, self.site.output]
-        x = self._repaired[batch, self.site.input]
-        for part in patches(self.site, self._repaired.node(self.site), x, y, share, seed=batch):
-            yield part, self._frame(batch, part.rows), part.rows(y)
-
-    def _frame(self, batch: int, rows: Callable[[AnyArray], Float32Array]) -> Frame:
+    def _frame(self, of: Of, rows: Callable[[AnyArray], Float32Array]) -> Frame:
+        """The way to the sum for some samples, at the positions that ``rows`` takes."""
         gain, offset = (v.astype(np.float32) for v in self.site.behind)
-        shortcuts = self._shortcuts(batch)
+        shortcuts = self._shortcuts(of)
         if shortcuts is None:
             return Frame(gain, offset[None], offset[None])
         dense, repaired = (rows(s).astype(np.float32) + offset for s in shortcuts)
         return Frame(gain, dense, repaired)
 
-    def _shortcuts(self, batch: int) -> tuple[AnyArray, AnyArray] | None:
+    def _shortcuts(self, of: Of) -> tuple[AnyArray, AnyArray] | None:
         """What the output is added to, in the dense and in the repaired stream.
 
         ``None`` where there is nothing, it is not computed yet, or it is broadcast.
         """
-        if self.site.shortcut is None:
+        name, batch = self.site.shortcut, min(self._split.solved_on)
+        if name is None:
             return None
-        wanted, have = (s.get(batch, self.site.shortcut) for s in (self._dense, self._repaired))
-        shape = self._dense[batch, self.site.output].shape
-        if wanted is None or have is None or wanted.shape != shape:
+        wanted = self._dense.shape(batch, self.site.output)
+        if any(s.shape(batch, name) != wanted for s in (self._dense, self._repaired)):
             return None
-        return wanted, have
+        return of(lambda b: self._dense[b, name]), of(lambda b: self._repaired[b, name])

@@ -60,9 +60,9 @@ class Stream:
             )
         self._store.put((self._name, batch, tensor), value)
 
-    def get(self, batch: int, tensor: str) -> AnyArray | None:
-        """A live tensor, or ``None`` when it is not there (yet, or any more)."""
-        return self[batch, tensor] if (self._name, batch, tensor) in self._store else None
+    def shape(self, batch: int, tensor: str) -> tuple[int, ...] | None:
+        """A live tensor's shape, or ``None`` when it is not there (yet, or any more)."""
+        return self._store.shape((self._name, batch, tensor))
 
     def run(
         self,

@@ -96,9 +96,11 @@ class TensorStore:
             self._file.readinto(array.reshape(-1).view(np.uint8))
             return array
 
-    def get(self, key: Hashable) -> AnyArray | None:
-        """The array, or ``None`` when it is not there."""
-        return self[key] if key in self else None  # noqa: SIM401
+    def shape(self, key: Hashable) -> tuple[int, ...] | None:
+        """The array's shape, or ``None`` when it is not there."""
+        with self._lock:
+            found = self._slots.get(key) or self._arrays.get(key)
+            return None if found is None else found.shape
 
     def drop(self, key: Hashable) -> None:
         """Forget the array, if it is there."""

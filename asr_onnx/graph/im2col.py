@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,30 +16,25 @@ from asr_onnx.arrays import AnyArray, Float32Array
 from asr_onnx.graph.operators import OPERATORS, Window
 from asr_onnx.graph.records import Site
 
-_BLOCK = 1 << 24  # elements of patches in memory at a time: 64 MiB of float32
-
 
 @dataclass(frozen=True)
 class Patches:
-    """Part of a batch: ``columns`` (G, P, K), taken at ``index`` of the output's positions.
-
-    ``index`` is (N of the part, positions taken of each sample).
-    """
+    """``columns`` (G, P, K), taken at ``index`` (N, positions of each sample) of the output's."""
 
     columns: Float32Array
-    samples: slice
     index: NDArray[np.intp]
     axis: int
 
     def rows(self, y: AnyArray) -> Float32Array:
         """The same positions of an output-shaped activation, as (P, C)."""
-        part = np.moveaxis(y[self.samples], self.axis, -1)
-        flat = part.reshape(len(part), -1, part.shape[-1])
-        if self.index.shape[1] < flat.shape[1]:
-            start = np.arange(len(flat))[:, None] * flat.shape[1]
-            flat = flat.reshape(-1, flat.shape[-1]).take((start + self.index).ravel(), axis=0)
-        rows = np.ascontiguousarray(flat.reshape(-1, flat.shape[-1]))
-        return rows.astype(np.float32, copy=False)
+        part = np.moveaxis(y, self.axis, 1)
+        part = part.reshape(*part.shape[:2], -1)
+        taken = self.index.shape[1]
+        rows = np.empty((len(part), taken, part.shape[1]), np.float32)
+        for one, channels, index in zip(rows, part, self.index, strict=True):
+            some = channels if taken == channels.shape[1] else channels.take(index, axis=1)
+            one[:] = some.T
+        return rows.reshape(-1, part.shape[1])
 
 
 def window_of(site: Site, node: onnx.NodeProto, x: AnyArray, y: AnyArray) -> Window | None:
@@ -54,64 +48,74 @@ def window_of(site: Site, node: onnx.NodeProto, x: AnyArray, y: AnyArray) -> Win
 
 def patches(
     site: Site, node: onnx.NodeProto, x: AnyArray, y: AnyArray, share: float = 1.0, seed: int = 0
-) -> Iterator[Patches]:
-    """Cut ``x``, the input that gave ``y``, into patches, a bounded number at a time.
+) -> Patches:
+    """Cut ``x``, the input that gave ``y``, into patches.
 
-    ``share`` < 1 takes that share of each sample's positions, at least one, drawn with ``seed``.
+    ``share`` < 1 takes that share of each sample's positions, at least one.  They are drawn anew
+    for each sample, by its number from ``seed`` on, whatever samples it comes with.
     """
     positions = math.prod(y.shape[1:]) // site.channels
-    count = positions if share >= 1 else max(1, round(share * positions))
+    count = taken(positions, share)
+    x = np.asarray(x, np.float32)
+    index = np.broadcast_to(np.arange(positions), (len(x), positions))
+    if count < positions:
+        draws = (np.random.default_rng(seed + n) for n in range(len(x)))
+        some = [r.choice(positions, count, replace=False, shuffle=False) for r in draws]
+        index = np.sort(some, axis=1)
     window = window_of(site, node, x, y)
-    width = site.weight.value.size // site.channels * site.groups
-    step = max(1, _BLOCK // (count * width))
-    rng = np.random.default_rng(seed)
-    for start in range(0, len(x), step):
-        part = np.asarray(x[start : start + step], np.float32)
-        index = np.broadcast_to(np.arange(positions), (len(part), positions))
-        if count < positions:
-            index = np.sort(rng.permuted(index, axis=1)[:, :count], axis=1)
-        if window is None:
-            flat = part.reshape(len(part), positions, -1)
-            columns = np.take_along_axis(flat, index[:, :, None], axis=1)
-            columns = columns.reshape(1, -1, flat.shape[-1])
-        else:
-            columns = _im2col(part, window, index, y.shape[2:], site.groups)
-        yield Patches(columns, slice(start, start + step), index, site.axis)
+    if window is None:
+        flat = x.reshape(len(x), positions, -1)
+        columns = np.take_along_axis(flat, index[:, :, None], axis=1)
+        columns = columns.reshape(1, -1, flat.shape[-1])
+    else:
+        columns = _im2col(x, window, index, y.shape[2:], site.groups)
+    return Patches(columns, index, site.axis)
+
+
+def taken(positions: int, share: float) -> int:
+    """How many of a sample's positions a share of them is."""
+    return positions if share >= 1 else max(1, round(share * positions))
 
 
 def _im2col(
     x: Float32Array, w: Window, index: NDArray[np.intp], output: tuple[int, ...], groups: int
 ) -> Float32Array:
     """Patches (G, N * positions, K) of ``x`` (N, Cin, ...)."""
-    x = _pad(_spread(np.moveaxis(x, 1, -1), w.spread), w.pads)
-    size = x.shape[1:-1]
-    n, channels = len(x), x.shape[-1]
+    x = _pad(_spread(x, w.spread), w.pads)
+    size = x.shape[2:]
+    n, channels = x.shape[:2]
     # Offsets in one sample's flattened positions: of each output position, of each kernel tap.
     steps = np.cumprod([1, *size[:0:-1]])[::-1]
     place = np.unravel_index(index, output)
-    base = sum(i * s * t for i, s, t in zip(place, w.strides, steps, strict=True))
+    base = np.asarray(sum(i * s * t for i, s, t in zip(place, w.strides, steps, strict=True)))
     taps = np.indices(w.kernel).reshape(len(w.kernel), -1)
     offset = (taps * (np.asarray(w.dilations) * steps)[:, None]).sum(axis=0)
-    start = np.arange(n)[:, None, None] * math.prod(size)
-    where = start + np.asarray(base)[:, :, None] + offset
-    picked = x.reshape(-1, channels).take(where.ravel(), axis=0)
-    grouped = picked.reshape(-1, len(offset), groups, channels // groups)
-    columns = np.moveaxis(grouped, 2, 0)
-    return np.ascontiguousarray(columns.reshape(groups, n * index.shape[1], -1))
+    x = x.reshape(n, channels, -1)
+    columns = np.empty((groups, n, index.shape[1], len(offset), channels // groups), np.float32)
+    for sample in range(n):
+        where = base[sample][:, None] + offset
+        if groups == 1 and where.size > x.shape[2]:  # most is read: all channels of a position
+            last = np.ascontiguousarray(x[sample].T)
+            last.take(where, axis=0, out=columns[0, sample], mode="clip")  # all are in bounds
+        else:
+            picked = x[sample].take(where, axis=1)
+            columns[:, sample] = picked.reshape(groups, -1, *where.shape).transpose(0, 2, 3, 1)
+    return columns.reshape(groups, n * index.shape[1], -1)
 
 
 def _spread(x: Float32Array, spread: tuple[int, ...]) -> Float32Array:
-    """``x`` (N, ..., Cin) with zeros between its positions, ``spread`` steps apart."""
+    """``x`` (N, Cin, ...) with zeros between its positions, ``spread`` steps apart."""
     if all(s == 1 for s in spread):
         return x
-    size = [(n - 1) * s + 1 for n, s in zip(x.shape[1:-1], spread, strict=True)]
-    wide = np.zeros((len(x), *size, x.shape[-1]), x.dtype)
-    wide[(slice(None), *(slice(None, None, s) for s in spread))] = x
+    size = [(n - 1) * s + 1 for n, s in zip(x.shape[2:], spread, strict=True)]
+    wide = np.zeros((*x.shape[:2], *size), x.dtype)
+    wide[(slice(None), slice(None), *(slice(None, None, s) for s in spread))] = x
     return wide
 
 
 def _pad(x: Float32Array, pads: tuple[tuple[int, int], ...]) -> Float32Array:
-    """Zero padding of ``x`` (N, ..., Cin); a negative pad crops."""
-    x = np.pad(x, [(0, 0), *((max(a, 0), max(b, 0)) for a, b in pads), (0, 0)])
-    crop = (slice(-min(a, 0), x.shape[i + 1] + min(b, 0)) for i, (a, b) in enumerate(pads))
-    return x[(slice(None), *crop)]
+    """Zero padding of ``x`` (N, Cin, ...); a negative pad crops."""
+    if any(max(pair) > 0 for pair in pads):
+        x = np.pad(x, [(0, 0), (0, 0), *((max(a, 0), max(b, 0)) for a, b in pads)])
+    crop = (slice(-min(a, 0), x.shape[i + 2] + min(b, 0)) for i, (a, b) in enumerate(pads))
+    return x[(slice(None), slice(None), *crop)]

@@ -1,4 +1,4 @@
-"""Activation functions of rows (P, C): the rectifier, and any other by a table."""
+"""Activation functions of rows (P, C): the rectifier, bounded ones, and any other by a table."""
 
 from __future__ import annotations
 
@@ -16,6 +16,17 @@ POINTS = 4096  # of a table
 def relu(total: Float32Array) -> Float32Array:
     """The rectifier, ``max(x, 0)``."""
     return np.maximum(total, 0)
+
+
+@dataclass(frozen=True)
+class Clipped:
+    """The identity between ``low`` and ``high``, constant outside, as Relu6 is."""
+
+    low: float
+    high: float
+
+    def __call__(self, total: Float32Array) -> Float32Array:
+        return np.clip(total, self.low, self.high)
 
 
 @dataclass(frozen=True)
@@ -39,10 +50,14 @@ class Tabulated:
     ) -> Tabulated:
         """``function`` of rows (P, C), one of each element by itself."""
         step = max(high - low, 1e-6) / (POINTS - 1)
-        grid = (low + step * np.arange(POINTS)).astype(np.float32)
-        values = function(np.repeat(grid[:, None], channels, axis=1))
+        values = function(np.repeat(_points(low, step)[:, None], channels, axis=1))
         alike = (values == values[:, :1]).all()
         return cls(low, step, np.ascontiguousarray(values[:, :1] if alike else values))
+
+    @property
+    def points(self) -> Float32Array:
+        """Where the values are the function's."""
+        return _points(self.low, self.step)
 
     @cached_property
     def _rises(self) -> Float32Array:
@@ -64,4 +79,18 @@ class Tabulated:
         return self.values.take(index) + rise * place, rise / np.float32(self.step)
 
 
-Activation = Callable[[Float32Array], Float32Array] | Tabulated
+def _points(low: float, step: float) -> Float32Array:
+    return (low + step * np.arange(POINTS)).astype(np.float32)
+
+
+Activation = Callable[[Float32Array], Float32Array] | Clipped | Tabulated
+
+
+def recognised(
+    function: Callable[[Float32Array], Float32Array], low: float, high: float, channels: int
+) -> Clipped | Tabulated:
+    """``function`` of rows (P, C), one of each element by itself, between ``low`` and ``high``."""
+    table = Tabulated.of(function, low, high, channels)
+    least, most = float(table.values.min()), float(table.values.max())
+    clipped = np.clip(table.points, least, most)
+    return Clipped(least, most) if (table.values == clipped[:, None]).all() else table

@@ -7,7 +7,11 @@ al. 2021; OBC, Frantar & Alistarh 2022, arXiv 2208.11580, for the objective).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Protocol
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from threadpoolctl import threadpool_limits
 
@@ -17,6 +21,9 @@ from asr_onnx.parallel import each
 
 RIDGE = 0.01  # share of the mean of H's diagonal
 
+_SMALL = 64  # survivors up to which a row's inverse is cheaper than a call for it
+_PADDED = 1 << 21  # elements inverted at a time
+_KEPT = 1 << 25  # elements of factors that are kept: 256 MiB
 _CG_STEPS = 200
 _CG_TOLERANCE = 1e-5
 
@@ -27,66 +34,175 @@ def ridge(gram: Gram, share: float = RIDGE) -> FloatArray:
     return np.asarray(np.maximum(share * diagonal.mean(axis=1), 1e-12)[:, None, None])
 
 
+class Refit:
+    """The best rows (G, R, K) that are zero where ``mask`` is False, near ``old`` by the ridge.
+
+    Factorised once, for any number of targets on the inputs of ``gram``.  Groups with no weight
+    lost share one factorisation among their rows; else each row has its own, ``|S|^3 / 3``
+    operations, small ones many at a time.  Where that would cost more than conjugate gradients on
+    all rows of a group at once, ``2 K^2 R`` operations a step, those are used.  ``workers`` threads
+    share the rows.
+    """
+
+    def __init__(
+        self, gram: Gram, old: FloatArray, mask: Mask, share: float = RIDGE, workers: int = 1
+    ) -> None:
+        d = ridge(gram, share)
+        k = old.shape[2]
+        h = gram.inputs.copy()
+        h[:, np.arange(k), np.arange(k)] += d[:, 0]
+        survivors = mask.sum(axis=2)
+        exact = (survivors.astype(np.float64) ** 3).sum(axis=1) / 3
+        small = survivors.max(axis=1) <= _SMALL
+        whole = ~small & (survivors == k).all(axis=1)
+        dear = ~small & ~whole & (exact > 2 * k**2 * mask.shape[1] * _CG_STEPS / 4)
+        rest = ~(small | whole | dear)
+        self._mask, self._old, self._towards_old = mask, old, d * old
+        self._ways: list[tuple[NDArray[np.intp], _Way]] = []
+        makers: tuple[type[_Way], ...] = (_Small, _Whole, _Gradients, _Rows)
+        for make, chosen in zip(makers, (small, whole, dear, rest), strict=True):
+            groups = np.flatnonzero(chosen)
+            if groups.size:
+                self._ways.append((groups, make(h[groups], mask[groups], workers)))
+
+    def __call__(self, cross: FloatArray, start: FloatArray | None = None) -> FloatArray:
+        """Rows for the ``cross`` moments (G, R, K) of a target; ``start`` may be near them."""
+        right = cross + self._towards_old
+        start = np.where(self._mask, self._old if start is None else start, 0.0)
+        result = np.empty_like(right)
+        for groups, way in self._ways:
+            result[groups] = way(right[groups], start[groups])
+        return result
+
+
 def refit(
     gram: Gram, old: FloatArray, mask: Mask, share: float = RIDGE, workers: int = 1
 ) -> FloatArray:
-    """The best rows (G, R, K) that are zero where ``mask`` is False, near ``old`` by the ridge.
-
-    Full rows share one factorisation.  Rows with few survivors are solved exactly, ``|S|^3 / 3``
-    operations each; when that would cost more than conjugate gradients on all rows of a group at
-    once, ``2 K^2 R`` operations a step, those are used, to a relative residual of 1e-5.
-    ``workers`` threads share the rows.
-    """
-    d = ridge(gram, share)
-    right = gram.cross + d * old
-    result = np.zeros_like(right)
-    for g in range(len(right)):
-        h = gram.inputs[g].copy()
-        np.fill_diagonal(h, np.diagonal(h) + d[g])
-        survivors = mask[g].sum(axis=1, dtype=np.float64)
-        exact = float((survivors**3).sum()) / 3
-        solve = _exact if exact <= 2 * h.size * len(right[g]) * _CG_STEPS / 4 else _masked_cg
-        if mask[g].all():
-            solve = _whole
-        result[g] = solve(h, right[g], mask[g], np.where(mask[g], old[g], 0.0), workers)
-    return result
+    """``Refit`` for the one target that ``gram`` has."""
+    return Refit(gram, old, mask, share, workers)(gram.cross)
 
 
-def _whole(
-    h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray, workers: int = 1
-) -> FloatArray:
+class _Way(Protocol):
+    """One way to solve, for some groups: made of their ``h``, mask and the number of threads."""
+
+    def __init__(self, h: FloatArray, mask: Mask, workers: int) -> None: ...
+
+    def __call__(self, right: FloatArray, start: FloatArray) -> FloatArray: ...
+
+
+class _Whole:
     """All rows by one factorisation: none has lost a weight."""
+
+    def __init__(self, h: FloatArray, mask: Mask, workers: int) -> None:
+        self._factors = [_cholesky(m.copy()) for m in h]
+        self._failed = any(f is None for f in self._factors)
+        self._otherwise = _Gradients(h, mask, workers)
+
+    def __call__(self, right: FloatArray, start: FloatArray) -> FloatArray:
+        found = self._otherwise(right, start) if self._failed else np.empty_like(right)
+        for rows, factor, y in zip(found, self._factors, right, strict=True):
+            if factor is not None:
+                rows[:] = _solve(factor, y.T).T
+        return found
+
+
+class _Small:
+    """Rows with few survivors, many at a time: inverses of their parts of ``h``, padded."""
+
+    def __init__(self, h: FloatArray, mask: Mask, workers: int) -> None:
+        flat = mask.reshape(-1, mask.shape[2])
+        sizes = flat.sum(axis=1)
+        self._parts = []
+        for rows in _alike(sizes):
+            size = sizes[rows].max()
+            # Survivors in their order, then as many others as make up for the largest row.
+            index = np.argsort(~flat[rows], axis=1, kind="stable")[:, :size]
+            kept = np.take_along_axis(flat[rows], index, axis=1)
+            group = (rows // mask.shape[1])[:, None, None]
+            part = h[group, index[:, :, None], index[:, None, :]]
+            part = np.where(kept[:, :, None] & kept[:, None, :], part, np.eye(size))
+            self._parts.append((rows, index, kept, np.linalg.inv(part)))
+
+    def __call__(self, right: FloatArray, start: FloatArray) -> FloatArray:
+        result = np.zeros_like(start).reshape(-1, start.shape[2])
+        for rows, index, kept, inverse in self._parts:
+            y = np.take_along_axis(right.reshape(result.shape)[rows], index, axis=1)
+            found = (inverse @ np.where(kept, y, 0.0)[:, :, None])[:, :, 0]
+            result[rows[:, None], index] = found
+        return result.reshape(start.shape)
+
+
+def _alike(sizes: NDArray[np.intp]) -> Iterator[NDArray[np.intp]]:
+    """Rows of similar size in sets whose padded matrices are a bounded number of elements."""
+    order = np.argsort(sizes, kind="stable")
+    while order.size:
+        elements = np.arange(1, order.size + 1) * sizes[order].astype(np.float64) ** 2
+        count = max(1, int(np.searchsorted(elements, _PADDED, side="right")))
+        yield order[:count]
+        order = order[count:]
+
+
+class _Rows:
+    """Row by row, each with the factorisation of its own part of ``h``; kept while they are few."""
+
+    def __init__(self, h: FloatArray, mask: Mask, workers: int) -> None:
+        self._h, self._workers = h, workers
+        self._survivors = [[np.flatnonzero(row) for row in group] for group in mask]
+        self._known: dict[tuple[int, int], FloatArray | None] = {}
+        self._room = _KEPT
+
+    def __call__(self, right: FloatArray, start: FloatArray) -> FloatArray:
+        places = [(g, r) for g, rows in enumerate(self._survivors) for r in range(len(rows))]
+
+        def solve(place: tuple[int, int]) -> FloatArray:
+            row: FloatArray = np.zeros(right.shape[2])
+            survivors = self._survivors[place[0]][place[1]]
+            factor = self._factor(place, survivors)
+            if factor is None:  # not positive by rounding: the old weights stay
+                return np.asarray(start[place])
+            row[survivors] = _solve(factor, right[place][survivors])
+            return row
+
+        with threadpool_limits(1, user_api="blas"):
+            return np.stack(list(each(solve, places, self._workers))).reshape(right.shape)
+
+    def _factor(self, place: tuple[int, int], survivors: NDArray[np.intp]) -> FloatArray | None:
+        if place in self._known:
+            return self._known[place]
+        factor = _cholesky(self._h[place[0]][np.ix_(survivors, survivors)])
+        if self._room > 0:
+            self._room -= survivors.size**2
+            self._known[place] = factor
+        return factor
+
+
+def _cholesky(h: FloatArray) -> FloatArray | None:
+    """The upper factor, or ``None`` for what is not positive by rounding."""
     try:
-        return np.asarray(cho_solve(cho_factor(h), right.T).T, np.float64)
-    except LinAlgError:  # not positive by rounding
-        return _masked_cg(h, right, mask, start)
+        return np.asarray(cho_factor(h, overwrite_a=True, check_finite=False)[0])
+    except LinAlgError:
+        return None
 
 
-def _exact(
-    h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray, workers: int = 1
-) -> FloatArray:
-    """Row by row, each with the factorisation of its own part of ``h``."""
-
-    def solve(i: int) -> FloatArray:
-        row: FloatArray = np.zeros_like(right[i])
-        s = np.flatnonzero(mask[i])
-        try:
-            factor = cho_factor(h[np.ix_(s, s)], overwrite_a=True, check_finite=False)
-            row[s] = cho_solve(factor, right[i, s], check_finite=False) if s.size else 0.0
-        except LinAlgError:  # not positive by rounding: the old weights stay
-            row[s] = start[i, s]
-        return row
-
-    with threadpool_limits(1, user_api="blas"):
-        return np.stack(list(each(solve, range(len(right)), workers)))
+def _solve(factor: FloatArray, right: FloatArray) -> FloatArray:
+    return np.asarray(cho_solve((factor, False), right, check_finite=False))
 
 
-def _masked_cg(
-    h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray, workers: int = 1
-) -> FloatArray:
+class _Gradients:
     """Jacobi-preconditioned conjugate gradients for all rows together, each in its own subspace."""
+
+    def __init__(self, h: FloatArray, mask: Mask, workers: int) -> None:
+        self._h, self._mask = h, mask
+
+    def __call__(self, right: FloatArray, start: FloatArray) -> FloatArray:
+        parts = zip(self._h, right, self._mask, start, strict=True)
+        return np.stack([_gradients(*part) for part in parts])
+
+
+def _gradients(h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray) -> FloatArray:
+    """Rows (R, K) for one group; ``start`` is zero where the mask is."""
     inverse = 1.0 / np.diag(h)
-    w = start.astype(np.float64)
+    w = start.copy()
     residual = np.where(mask, right - w @ h, 0.0)
     goal = _CG_TOLERANCE * np.linalg.norm(np.where(mask, right, 0.0), axis=1)
     z = residual * inverse

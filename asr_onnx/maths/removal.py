@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.linalg.lapack import spotrf, strtri
 
 from asr_onnx.arrays import FloatArray
 from asr_onnx.maths.least_squares import ridge
@@ -36,12 +37,19 @@ def removal_errors(gram: Gram, rows: FloatArray, importance: FloatArray) -> Floa
 def _costs(gram: Gram, rows: FloatArray, importance: FloatArray) -> FloatArray:
     """``w^2 / [H^-1]_jj`` of each weight (G, R, K), weighed by its row's importance squared.
 
-    In single precision: the ridge keeps H well conditioned.
+    In single precision: the ridge keeps H well conditioned.  With ``H = L L'`` the diagonal of the
+    inverse is the squared columns of ``L^-1``, a third of what the inverse itself takes.
     """
     diagonal = np.empty(gram.mean_x.shape)
     for g, (h, d) in enumerate(zip(gram.inputs, ridge(gram)[:, 0, 0], strict=True)):
         scale = float(np.diagonal(h).mean()) + d
         shifted = (h / scale).astype(np.float32)
         np.fill_diagonal(shifted, np.diagonal(shifted) + np.float32(d / scale))
-        diagonal[g] = np.diagonal(np.linalg.inv(shifted)) / scale
+        # Symmetric, so in LAPACK's order without moving anything: lower there is upper here.
+        factor, failed = spotrf(shifted.T, lower=1, overwrite_a=1)
+        if failed:  # not positive by rounding
+            diagonal[g] = np.diagonal(np.linalg.inv(h + d * np.eye(len(h))))
+            continue
+        inverse, _ = strtri(factor, lower=1, overwrite_c=1)
+        diagonal[g] = np.vecdot(inverse.T, inverse.T) / scale
     return np.asarray(rows**2 / diagonal[:, None, :] * importance[:, :, None] ** 2)

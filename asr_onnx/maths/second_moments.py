@@ -93,20 +93,19 @@ class GramSums:
         with np.errstate(over="ignore", invalid="ignore"):  # infinity shows in the moments
             for start in range(0, len(y), _SLICE):
                 rows = slice(start, start + _SLICE)
-                for g in range(groups):
-                    x = columns[g, rows] - self.pilot[0][g]
-                    self._add(g, x, y[rows, g] - self.pilot[1][0, g])
+                wanted = np.moveaxis(y[rows] - self.pilot[1], 1, 0)
+                self._add(columns[:, rows] - self.pilot[0], np.ascontiguousarray(wanted))
         self._count += len(y)
 
-    def _add(self, g: int, x: Float32Array, y: Float32Array) -> None:
-        """A slice that fits a core's cache: float32 products, float64 sums."""
-        ones, sums = np.ones(len(x), np.float32), self._sums
-        sums["x"][g] += ones @ x
-        sums["y"][g] += ones @ y
-        sums["yy"][g] += ones @ np.square(y)
-        sums["yx"][g] += y.T @ x
+    def _add(self, x: Float32Array, y: Float32Array) -> None:
+        """A slice that fits a core's cache: float32 products (BLAS), float64 sums."""
+        ones, sums = np.ones(x.shape[1], np.float32), self._sums
+        sums["x"] += ones @ x
+        sums["y"] += ones @ y
+        sums["yy"] += ones @ np.square(y)
+        sums["yx"] += y.transpose(0, 2, 1) @ x
         if self._inputs is None:
-            sums["xx"][g] += x.T @ x  # one operand: BLAS computes half and mirrors it
+            sums["xx"] += x.transpose(0, 2, 1) @ x  # one operand: BLAS computes half and mirrors it
 
     def add(self, other: GramSums) -> None:
         """Take in what another, around the same pilot, has summed."""

@@ -13,7 +13,7 @@ from functools import partial
 import numpy as np
 
 from asr_onnx.arrays import Float32Array
-from asr_onnx.maths.activations import Activation, Tabulated
+from asr_onnx.maths.activations import Activation, Clipped, Tabulated
 
 # The dense sum and the sum that is fitted now, both (P, C) -> the sum to aim at.
 Goal = Callable[[Float32Array, Float32Array], Float32Array]
@@ -55,7 +55,7 @@ def goal_of(activation: Activation) -> Goal:
     """How to aim at what an activation passes on."""
     if isinstance(activation, Tabulated):
         return partial(towards, activation)
-    return rectified
+    return partial(bounded, activation) if isinstance(activation, Clipped) else rectified
 
 
 def towards(activation: Tabulated, dense: Float32Array, fitted: Float32Array) -> Float32Array:
@@ -86,3 +86,10 @@ def rectified(dense: Float32Array, fitted: Float32Array) -> Float32Array:
     auxiliary variable of Zhang et al. 2015, arXiv 1505.06798, section 3.2, at infinite penalty).
     """
     return np.where(dense > 0, dense, np.minimum(fitted, 0.0)).astype(np.float32)
+
+
+def bounded(activation: Clipped, dense: Float32Array, fitted: Float32Array) -> Float32Array:
+    """``rectified`` for two ends: beyond one, a fit beyond it too is perfect as it is."""
+    low, high = np.float32(activation.low), np.float32(activation.high)
+    total = np.where(dense > low, dense, np.minimum(fitted, low))
+    return np.where(dense < high, total, np.maximum(fitted, high))

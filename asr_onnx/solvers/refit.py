@@ -7,15 +7,15 @@ scaled, and where data are scarce they choose the ridge, which leads from the on
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import FloatArray, Mask
-from asr_onnx.maths.activations import Tabulated
-from asr_onnx.maths.least_squares import RIDGE, bias, refit, restore_variance
+from asr_onnx.maths.activations import Clipped, Tabulated
+from asr_onnx.maths.least_squares import RIDGE, Refit, bias, refit, restore_variance
 from asr_onnx.maths.moments import Moments, PairedMoments
 from asr_onnx.maths.second_moments import Gram
 from asr_onnx.maths.targets import goal_of
@@ -56,27 +56,35 @@ def _fitted(layer: Layer, mask: Mask, gram: Gram, scaled: Correction) -> Correct
     """The least-squares correction; with few positions its ridge is the best on those held out."""
     head = layer.linear and bool(mask.all())
     share = HEAD_RIDGE if head else RIDGE
-    shares = [share]
     if gram.count < FEW * layer.rows.shape[2]:
-        shares += [share * factor for factor in STRONGER]
-    fit = partial(refit, old=layer.rows, mask=mask, workers=layer.workers)
-    fits = [(share, fit(gram, share=share)) for share in shares]
-    if len(fits) > 1:
-        fits.sort(key=lambda f: layer.error(f[1], bias(gram, f[1])))
-    share, rows = fits[0]
+        share = _ridge(layer, mask, gram, share)
+    fit = Refit(gram, layer.rows, mask, share, layer.workers)
+    rows = fit(gram.cross)
     for _ in range(_turns(layer, gram, rows)):
         assert layer.activation is not None
         gram = layer.gram(goal_of(layer.activation), rows, bias(gram, rows))
-        rows = fit(gram, share=share)
+        rows = fit(gram.cross, start=rows)
     rows = restore_variance(rows, gram, 0.0 if head else POWER)
     return replace(scaled, rows=rows, bias_change=bias(gram, rows) - layer.bias)
+
+
+def _ridge(layer: Layer, mask: Mask, gram: Gram, share: float) -> float:
+    """The share or, as long as what is held out is fitted better by them, ones stronger."""
+    best, before = math.inf, 1
+    for factor in (1, *STRONGER):
+        rows = refit(gram, layer.rows, mask, factor * share, layer.workers)
+        error = layer.error(rows, bias(gram, rows))
+        if error >= best:
+            return share * before
+        best, before = error, factor
+    return share * before
 
 
 def _turns(layer: Layer, gram: Gram, rows: FloatArray) -> int:
     """Re-fits that are worth their time."""
     if not layer.activation:
         return 0
-    smooth = isinstance(layer.activation, Tabulated)
+    smooth = isinstance(layer.activation, Clipped | Tabulated)
     return 0 if smooth and gram.error(rows).sum() < WORTH * gram.var_y.sum() else TURNS
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr_onnx.maths.activations import Tabulated, relu
-from asr_onnx.maths.targets import goal_of, rectified, towards
+from asr_onnx.maths.activations import Clipped, Tabulated, recognised, relu
+from asr_onnx.maths.targets import bounded, goal_of, rectified, towards
 
 
 def silu(x):
@@ -49,6 +49,23 @@ def test_the_rectifiers_target_is_that_of_its_table(rng):
     clear = (np.abs(dense) > 0.01) & (np.abs(fitted) > 0.01)
     np.testing.assert_allclose(found[clear], rectified(dense, fitted)[clear], atol=1e-2)
     assert goal_of(relu) is rectified
+
+
+def test_a_function_with_two_ends_is_recognised_and_no_other():
+    assert recognised(lambda x: np.clip(x, 0, 6), -8.0, 8.0, 3) == Clipped(0.0, 6.0)
+    for function in (silu, leaky, per_channel, lambda x: np.clip(x + 3, 0, 6)):
+        assert isinstance(recognised(function, -8.0, 8.0, 3), Tabulated)
+
+
+def test_the_target_of_two_ends_is_that_of_their_table(rng):
+    dense, fitted = 3 + 4 * rng.normal(size=(2, 400, 3)).astype(np.float32)
+    dense[0] = 3.0  # so that each channel has its steepest slope
+    found = bounded(Clipped(0.0, 6.0), dense, fitted)
+    wanted = towards(Tabulated.of(lambda x: np.clip(x, 0, 6), -30.0, 30.0, 3), dense, fitted)
+    away = (np.abs(np.stack([dense, dense - 6, fitted, fitted - 6])) > 0.05).all(axis=0)
+    away &= (np.abs(dense - 3) < 3) | (np.abs(fitted - 3) < 3)  # else the table sees no slope
+    assert away.mean() > 0.6
+    np.testing.assert_allclose(found[away], wanted[away], atol=2e-2)
 
 
 @pytest.mark.parametrize("function", [silu, leaky, per_channel])

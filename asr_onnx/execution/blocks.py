@@ -1,0 +1,77 @@
+"""What a layer's second moments are summed over: patches of its input, with the dense output."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from asr_onnx.arrays import AnyArray, Float32Array
+from asr_onnx.execution.chunks import Chunk, Of, chunks
+from asr_onnx.execution.stream import Stream
+from asr_onnx.graph.im2col import patches, taken
+from asr_onnx.graph.records import Site
+from asr_onnx.maths.targets import Frame
+
+# Positions used per entry K of a row, at least _POSITIONS.  Least squares over N positions adds
+# about K / N to the error that is left: one per cent.
+_POSITIONS_PER_INPUT = 100
+_POSITIONS = 1 << 13
+_CHUNK = 1 << 12  # positions in a block at most,
+_CUT = 1 << 23  # elements of their patches, and
+_READ = 1 << 24  # elements of the activations they are cut from
+_KEPT = 1 << 26  # elements of patches that are kept while the layer is solved: 256 MiB
+
+
+class Block(NamedTuple):
+    """Patches (G, P, K), the way to the sum behind, and the dense output (P, C) at P positions."""
+
+    columns: Float32Array
+    frame: Frame
+    dense: Float32Array
+
+
+class Blocks:
+    """Blocks by chunk, of the same positions each time; where they are few they are kept.
+
+    Of ``site``'s input in the ``repaired`` stream and its output in the ``dense`` one, in some
+    ``batches``; ``frame`` gives the way to the sum for the samples and positions it is told.
+    """
+
+    def __init__(
+        self,
+        dense: Stream,
+        repaired: Stream,
+        site: Site,
+        batches: Iterable[int],
+        frame: Callable[[Of, Callable[[AnyArray], Float32Array]], Frame],
+    ) -> None:
+        self._dense, self._repaired, self._site, self._frame = dense, repaired, site, frame
+        self._known: dict[int, Block] = {}
+        found = []
+        total, positions, read = 0, 1, 1
+        for batch in sorted(batches):
+            x, y = repaired.shape(batch, site.input), dense.shape(batch, site.output)
+            assert x and y
+            found.append((batch, y[0], (x[1:], y[1:])))
+            each = math.prod(y[1:]) // site.channels
+            total, positions = total + y[0] * each, max(positions, each)
+            read = max(read, math.prod(x[1:]), math.prod(y[1:]))
+        inputs = site.weight.value.size // site.channels
+        self._share = min(1.0, max(_POSITIONS, _POSITIONS_PER_INPUT * inputs) / total)
+        width = inputs * site.groups
+        size = min(min(_CHUNK, _CUT // width) // taken(positions, self._share), _READ // read)
+        self.chunks = chunks(found, max(1, size))
+        self._keeps = self._share * total * width <= _KEPT
+
+    def __getitem__(self, chunk: Chunk) -> Block:
+        found = self._known.get(chunk.first)
+        if found is None:
+            x = chunk.of(lambda batch: self._repaired[batch, self._site.input])
+            y = chunk.of(lambda batch: self._dense[batch, self._site.output])
+            node = self._repaired.node(self._site)
+            part = patches(self._site, node, x, y, self._share, seed=chunk.first)
+            found = Block(part.columns, self._frame(chunk.of, part.rows), part.rows(y))
+            if self._keeps:
+                self._known[chunk.first] = found
+        return found
