@@ -13,6 +13,8 @@ from asr_onnx.graph.records import Site
 from asr_onnx.graph.scale_nodes import UNSCALED, Scale
 from asr_onnx.graph.wiring import Topology
 
+_UNLISTED = 4  # the IR version from which on initializers need not be listed as inputs
+
 
 @dataclass(frozen=True)
 class Segment:
@@ -51,18 +53,20 @@ class Network:
         inputs, weights = dict(feeds), dict(weights or {})
         chosen = [self.topology.nodes[i] for i in indices]
         chosen = [n for n in chosen if not weights.keys() & set(n.output)]
-        made = {t for n in chosen for t in n.output} | self.topology.initializers.keys()
+        top = self.topology
+        made = {t for n in chosen for t in n.output} | top.initializers.keys() | top.sparse.keys()
         outputs = [t for t in dict.fromkeys(wanted) if t in made]
         if not outputs:
             return None
-        reads = {t for i in indices for t in self.topology.reads(i)} | set(outputs)
-        names = sorted(reads & self.topology.initializers.keys() - weights.keys())
-        stored = [self.topology.initializers[t] for t in names]
+        reads = {t for i in indices for t in top.reads(i)} | set(outputs)
+        names = sorted(reads & top.initializers.keys() - weights.keys())
+        stored = [top.initializers[t] for t in names]
+        sparse = [top.sparse[t] for t in sorted(reads & top.sparse.keys())]
         for name, scale in (scales or {}).items():
             inputs[name + UNSCALED] = y = inputs.pop(name)
             chosen, constants = scale.put_before(chosen, name, y, outputs)
             weights |= constants
-        return self._model(chosen, inputs, outputs, stored, weights)
+        return self._model(chosen, inputs, outputs, stored, weights, sparse)
 
     def site(self, site: Site, data: AnyArray, weight: AnyArray, bias: AnyArray) -> Segment:
         """The site alone as a model, with another weight and a bias (C,)."""
@@ -85,6 +89,7 @@ class Network:
         outputs: Sequence[str],
         stored: Sequence[onnx.TensorProto],
         weights: Mapping[str, AnyArray],
+        sparse: Sequence[onnx.SparseTensorProto] = (),
     ) -> Segment:
         graph = onnx.helper.make_graph(
             nodes,
@@ -92,12 +97,14 @@ class Network:
             [_like(name, array) for name, array in sorted(feeds.items())],
             [onnx.ValueInfoProto(name=t) for t in outputs],
             [*stored, *(_elsewhere(name, a) for name, a in weights.items())],
+            sparse_initializer=sparse,
         )
         return Segment(self._headed(graph), weights)
 
     def _headed(self, graph: onnx.GraphProto) -> onnx.ModelProto:
         """The graph as a model with this network's header."""
-        model = onnx.ModelProto(ir_version=self.model.ir_version, graph=graph)
+        version = max(self.model.ir_version, _UNLISTED)
+        model = onnx.ModelProto(ir_version=version, graph=graph)
         model.opset_import.extend(self.model.opset_import)
         model.functions.extend(self.model.functions)
         return model

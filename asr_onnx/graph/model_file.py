@@ -58,6 +58,11 @@ def load(path: str | Path) -> LoadedModel:
         raise ModelError(f"model '{path}' is not an ONNX file, or it is truncated") from None
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"model '{path}' is not an ONNX model: it has no nodes or no opset")
+    if not 0 < proto.ir_version <= onnx.IR_VERSION:
+        raise ModelError(
+            f"model '{path}' has IR version {proto.ir_version}, and the onnx installed here knows "
+            f"1 to {onnx.IR_VERSION}: update onnx, or export with an IR version it knows"
+        )
     external = [t for t in tensors(proto) if t.data_location == TensorProto.EXTERNAL]
     for tensor in external:
         _read_external(tensor, path)

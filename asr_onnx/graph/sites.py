@@ -156,7 +156,8 @@ class _Finder:
     def _parameter(self, name: str, reader: int, need_storage: bool = True) -> Parameter | str:
         value = self._constants.value(name)
         if value is None:
-            return "is computed at run time"
+            sparse = name in self._top.sparse
+            return "is stored sparse: make it dense" if sparse else "is computed at run time"
         storage = self._constants.storage(name, reader)
         if isinstance(storage, str):
             return storage if need_storage else Parameter(name, value, None)

@@ -206,6 +206,15 @@ def test_a_truncated_model_is_refused(rng, tmp_path):
             load(tmp_path / "m.onnx")
 
 
+@pytest.mark.parametrize("version", [0, onnx.IR_VERSION + 1])
+def test_an_ir_version_that_onnx_refuses_is_refused_by_name(rng, tmp_path, version):
+    model = bare_net(rng)
+    model.ir_version = version
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=f"IR version {version}, .* export with an IR version"):
+        load(tmp_path / "m.onnx")
+
+
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
     with pytest.raises(ModelError, match="does not exist"):
         load(tmp_path / "none.onnx")

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import bare_net, build, norm_net, norm_weights, normal, run, stored, tap
+from onnx import numpy_helper
 
 from asr_onnx import CalibrationError, ModelError, RepairOptions, repair
 from asr_onnx.data.batches import as_batches
@@ -220,6 +221,54 @@ def test_a_model_before_ir_4(rng):
     )
     result = repair(model, normal(rng, 16, 3, 8, 8), options())
     assert [i.name for i in result.model.graph.input] == ["x", "w", "y_bias"]
+
+
+@pytest.mark.parametrize("bn_stats", ["dense", "cumulative"])
+def test_batch_normalization_before_ir_4(rng, bn_stats):
+    model, x = norm_net(rng), normal(rng, 16, 3, 8, 8)
+    wanted = repair(model, x, options(bn_stats=bn_stats)).model
+    model.ir_version = 3
+    for t in model.graph.initializer:
+        listed = onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        model.graph.input.append(listed)
+    found = repair(model, x, options(bn_stats=bn_stats)).model
+    onnx.checker.check_model(found)
+    for name, value in stored(wanted).items():
+        np.testing.assert_array_equal(stored(found)[name], value)
+
+
+def sparse(name, dense):
+    """A tensor as a sparse initializer."""
+    at = np.flatnonzero(dense)
+    values = numpy_helper.from_array(dense.ravel()[at], name)
+    return onnx.helper.make_sparse_tensor(values, numpy_helper.from_array(at), dense.shape)
+
+
+def test_sparse_initializers_are_kept_and_read(rng):
+    model = build(
+        """net (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+            c = Conv (x, w1)
+            n = Neg (s)
+            a = Add (c, n)
+            y = Conv (a, w2)
+        }""",
+        {"w1": normal(rng, 4, 3, 1, 1), "w2": normal(rng, 4, 4, 1, 1)},
+    )
+    model.graph.sparse_initializer.append(sparse("s", np.float32([0, 2, 0, 3]).reshape(4, 1, 1)))
+    x = normal(rng, 16, 3, 8, 8)
+    result = repair(model, all_of(model, x), options())
+    assert_means_restored(model, result.model, {"x": x}, ["c", "y"])
+    assert result.model.graph.sparse_initializer == model.graph.sparse_initializer
+
+
+def test_a_sparse_weight_is_left_alone_and_the_reason_told(rng):
+    model = build(
+        "net (float[N,3,8,8] x) => (float[N,4,8,8] y) { c = Conv (x, w1) y = Conv (c, w2) }",
+        {"w1": normal(rng, 4, 3, 1, 1)},
+    )
+    model.graph.sparse_initializer.append(sparse("w2", np.float32(np.eye(4)).reshape(4, 4, 1, 1)))
+    (skipped,) = repair(model, normal(rng, 16, 3, 8, 8), options()).skipped
+    assert skipped.reason == "weight 'w2' is stored sparse: make it dense"
 
 
 @pytest.mark.filterwarnings("ignore:overflow")
