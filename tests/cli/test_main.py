@@ -79,6 +79,8 @@ def test_external_data_and_in_place_with_force(folder, asr, rng):
     model = norm_net(rng)
     external_copy(model, folder, "e.onnx", "e.onnx.data")
     assert asr("repair", "e.onnx", "--calib", "x.npy", "-o", "e.onnx", "--force", *SETTINGS)[0] == 0
+    (data,) = (f for f in files(folder) if f.endswith(".data"))
+    assert data != "e.onnx.data"
     loaded = load("e.onnx")
     assert loaded.external >= {"w1", "w2"}
     assert run(loaded.proto, x=normal(rng, 2, 3, 8, 8))["y"].shape == (2, 5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,8 +12,9 @@ from models import bare_net, build, external_copy, files, norm_net, normal, run,
 from onnx import TensorProto, numpy_helper
 
 from asr_onnx.errors import ModelError
-from asr_onnx.graph.model_file import apply, check_in_memory, load, save
+from asr_onnx.graph.model_file import apply, check_in_memory, load
 from asr_onnx.graph.records import Patch
+from asr_onnx.graph.saving import save
 
 
 def described(rng):
@@ -96,7 +98,7 @@ def test_external_data_stays_external(rng, tmp_path):
     (tmp_path / "out").mkdir()
     new = normal(rng, 8, 3, 3, 3)
     save(apply(loaded.proto, Patch({"w1": new})), tmp_path / "out" / "o.onnx", loaded.external)
-    assert files(tmp_path / "out") == ["o.onnx", "o.onnx.data"]
+    assert [Path(f).suffix for f in files(tmp_path / "out")] == [".onnx", ".data"]
     written = onnx.load(tmp_path / "out" / "o.onnx", load_external_data=False)
     assert all(t.data_location == TensorProto.EXTERNAL for t in written.graph.initializer)
     values = stored(load(tmp_path / "out" / "o.onnx").proto)
