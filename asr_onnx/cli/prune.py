@@ -26,7 +26,7 @@ def prune(model: Path, output: Path | None, force: bool, quiet: bool, **settings
     options = record(PruneOptions, settings)
     target = output or model.with_suffix(SUFFIX)
     model_file.check_target(target, model, force)
-    loaded = model_file.load(model)
+    loaded = model_file.load(model, in_place=True)
     pruned = prune_model(loaded.proto, options)
     found = inspect(pruned)
     save(pruned, target, loaded.external, force)

@@ -214,10 +214,11 @@ def _figures(gates: Gates, settings: dict[str, Any]) -> Figures:
 
 def _open(request: Request, log: Console) -> Prepared:
     """Read the models and open the data; tell what is done to them, and what looks wrong."""
-    loaded = model_file.load(request.model)
+    loaded = model_file.load(request.model, in_place=True)
     reference = loaded.proto
     if request.dense:
-        reference = rename_like(model_file.load(request.dense).proto, loaded.proto)
+        dense = model_file.load(request.dense, in_place=True).proto
+        reference = rename_like(dense, loaded.proto)
     calibration = request.calibration.beside(request.labels.data)
     data = open_data(loaded.proto, request.model, calibration)
     batches = data.batches

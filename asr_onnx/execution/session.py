@@ -12,6 +12,7 @@ import onnxruntime as ort
 
 from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.errors import AsrError, ModelError, ProviderError, UsageError
+from asr_onnx.graph.cut import Segment
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
@@ -80,6 +81,14 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, grow)
 
 
+def _ort_value(array: AnyArray) -> ort.OrtValue:
+    """The array as ONNX Runtime takes it, bfloat16 and the like included."""
+    if array.dtype.kind in "fiubc":
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, kind)
+
+
 class Runner:
     """One ONNX Runtime session; ``run`` maps input names to arrays and back.
 
@@ -109,10 +118,15 @@ class Runner:
         if once:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if isinstance(model, onnx.ModelProto) and not weights:
+            segment = Segment.whole(model)
+            model, weights = segment.model, segment.weights
         # The session reads them in place, so they have to live as long.
-        self._weights = {n: np.ascontiguousarray(a) for n, a in (weights or {}).items()}
+        self._weights = {
+            n: np.require(a, requirements=["C", "A"]) for n, a in (weights or {}).items()
+        }
         if self._weights:
-            values = [ort.OrtValue.ortvalue_from_numpy(a) for a in self._weights.values()]
+            values = [_ort_value(a) for a in self._weights.values()]
             options.add_external_initializers(list(self._weights), values)
         providers: list[str | tuple[str, dict[str, str]]] = [_CPU]
         if device.provider != _CPU:

@@ -11,7 +11,8 @@ from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.scale_nodes import UNSCALED, Scale
-from asr_onnx.graph.wiring import Topology
+from asr_onnx.graph.tensor_values import held, is_large, opened
+from asr_onnx.graph.wiring import Topology, reads
 
 _UNLISTED = 4  # the IR version from which on initializers need not be listed as inputs
 
@@ -22,6 +23,17 @@ class Segment:
 
     model: onnx.ModelProto
     weights: Mapping[str, AnyArray]
+
+    @classmethod
+    def whole(cls, model: onnx.ModelProto) -> Segment:
+        """All of a model, with its large weights where they lie."""
+        graph = model.graph
+        if not any(map(is_large, graph.initializer)):
+            return cls(model, {})
+        return _segment(
+            model, graph.node, graph.input, graph.output, graph.initializer, {},
+            graph.sparse_initializer, graph.value_info,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,10 +70,10 @@ class Network:
         outputs = [t for t in dict.fromkeys(wanted) if t in made]
         if not outputs:
             return None
-        reads = {t for i in indices for t in top.reads(i)} | set(outputs)
-        names = sorted(reads & top.initializers.keys() - weights.keys())
+        read = {t for i in indices for t in top.reads(i)} | set(outputs)
+        names = sorted(read & top.initializers.keys() - weights.keys())
         stored = [top.initializers[t] for t in names]
-        sparse = [top.sparse[t] for t in sorted(reads & top.sparse.keys())]
+        sparse = [top.sparse[t] for t in sorted(read & top.sparse.keys())]
         for name, scale in (scales or {}).items():
             inputs[name + UNSCALED] = y = inputs.pop(name)
             chosen, constants = scale.put_before(chosen, name, y, outputs)
@@ -91,23 +103,43 @@ class Network:
         weights: Mapping[str, AnyArray],
         sparse: Sequence[onnx.SparseTensorProto] = (),
     ) -> Segment:
-        graph = onnx.helper.make_graph(
-            nodes,
-            "segment",
-            [_like(name, array) for name, array in sorted(feeds.items())],
-            [onnx.ValueInfoProto(name=t) for t in outputs],
-            [*stored, *(_elsewhere(name, a) for name, a in weights.items())],
-            sparse_initializer=sparse,
-        )
-        return Segment(self._headed(graph), weights)
+        inputs = [_like(name, array) for name, array in sorted(feeds.items())]
+        made = [onnx.ValueInfoProto(name=t) for t in outputs]
+        return _segment(self.model, nodes, inputs, made, stored, weights, sparse)
 
-    def _headed(self, graph: onnx.GraphProto) -> onnx.ModelProto:
-        """The graph as a model with this network's header."""
-        version = max(self.model.ir_version, _UNLISTED)
-        model = onnx.ModelProto(ir_version=version, graph=graph)
-        model.opset_import.extend(self.model.opset_import)
-        model.functions.extend(self.model.functions)
-        return model
+
+def _segment(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    stored: Iterable[onnx.TensorProto],
+    weights: Mapping[str, AnyArray],
+    sparse: Sequence[onnx.SparseTensorProto] = (),
+    types: Sequence[onnx.ValueInfoProto] = (),
+) -> Segment:
+    """A graph with a model's header; what is large of ``stored`` joins the ``weights``.
+
+    ONNX Runtime takes no weights that nothing reads.
+    """
+    small: list[onnx.TensorProto] = []
+    placed = dict(weights)
+    read = {t for n in nodes for t in reads(n)} | {v.name for v in outputs}
+    for tensor in stored:
+        if is_large(tensor) and tensor.name in read:
+            placed[tensor.name] = opened(held(tensor))
+        elif tensor.name in read:
+            small.append(tensor)
+    graph = onnx.helper.make_graph(
+        nodes, "segment", inputs, outputs,
+        [*small, *(_elsewhere(name, a) for name, a in placed.items())],
+        value_info=types, sparse_initializer=sparse,
+    )  # fmt: skip
+    version = max(model.ir_version, _UNLISTED)
+    result = onnx.ModelProto(ir_version=version, graph=graph)
+    result.opset_import.extend(model.opset_import)
+    result.functions.extend(model.functions)
+    return Segment(result, placed)
 
 
 def _like(name: str, array: AnyArray) -> onnx.ValueInfoProto:

@@ -21,7 +21,7 @@ from asr_onnx.graph.tensor_values import (
     InFile,
     held,
     is_in_file,
-    may_stay,
+    is_large,
     nbytes,
     opened,
     refer,
@@ -66,7 +66,7 @@ def load(path: str | Path, in_place: bool = False) -> LoadedModel:
     initializers = len(proto.graph.initializer) if in_place else 0
     for number, tensor in enumerate(tensors(proto)):  # initializers first
         if is_in_file(tensor):
-            _read_external(tensor, path, number < initializers and may_stay(tensor))
+            _read_external(tensor, path, number < initializers and is_large(tensor))
     return LoadedModel(proto, external, path)
 
 

@@ -7,9 +7,12 @@ that is opened anew each time: what was read does not stay in memory.
 
 from __future__ import annotations
 
+import atexit
 import math
+import os
 import tempfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -19,6 +22,7 @@ import onnx
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from asr_onnx.arrays import AnyArray
+from asr_onnx.errors import ModelError
 
 LARGE = 1 << 16  # bytes; smaller tensors are always in memory, where shape inference sees them
 VALUE_FIELDS = (
@@ -29,6 +33,7 @@ VALUE_FIELDS = (
     "external_data",
     "data_location",
 )
+_FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}  # elements per byte
 _DESCRIPTORS = Path("/proc/self/fd")
 
@@ -85,10 +90,9 @@ def nbytes(tensor: TensorProto) -> int:
     return size * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
-def may_stay(tensor: TensorProto) -> bool:
-    """Whether an external tensor is large enough, and its elements whole bytes, to stay one."""
-    packed = TensorProto.DataType.Name(tensor.data_type) in _PACKED
-    return nbytes(tensor) >= LARGE and not packed
+def is_large(tensor: TensorProto) -> bool:
+    """Whether a tensor is worth being used where it lies, and holds no shape."""
+    return tensor.data_type in _FLOATS and nbytes(tensor) >= LARGE
 
 
 def is_in_file(tensor: TensorProto) -> bool:
@@ -98,6 +102,14 @@ def is_in_file(tensor: TensorProto) -> bool:
 def held(tensor: TensorProto) -> Held:
     """The tensor's value, or where it lies."""
     return InFile.of(tensor) if is_in_file(tensor) else numpy_helper.to_array(tensor)
+
+
+@cache
+def scratch() -> Scratch:
+    """Where new weights of models that are not in memory lie until the process ends."""
+    made = Scratch()
+    atexit.register(made.close)
+    return made
 
 
 class Scratch:
@@ -121,12 +133,22 @@ class Scratch:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget all arrays."""
         self._file.close()
         self._folder.cleanup()
 
     def put(self, array: AnyArray) -> InFile:
-        """Write an array to the file; raises ``OSError`` when there is no room."""
-        offset = self._file.seek(0, 2)
-        self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
-        self._file.flush()
+        """Write an array to the file; raises ``ModelError`` when there is no room."""
+        try:
+            offset = self._file.seek(0, os.SEEK_END)
+            self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+            self._file.flush()
+        except OSError as error:
+            raise ModelError(
+                f"weights cannot be kept in '{tempfile.gettempdir()}' ({error.strerror}): set "
+                "TMPDIR to a folder with room for the model"
+            ) from None
         return InFile(self._path, offset, array.shape, array.dtype)

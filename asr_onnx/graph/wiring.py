@@ -38,8 +38,7 @@ class Topology:
         self.consumers: dict[str, list[int]] = {}
         self._reads: list[list[str]] = []
         for index, node in enumerate(self.nodes):
-            captured = list(_captured(node))
-            self._reads.append(list(dict.fromkeys([t for t in node.input if t] + captured)))
+            self._reads.append(reads(node))
             for tensor in self._reads[-1]:
                 self.consumers.setdefault(tensor, []).append(index)
             self.producer.update({t: index for t in node.output if t})
@@ -80,6 +79,11 @@ class Topology:
             found.add(index)
             todo += self._reads[index]
         return sorted(found)
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Tensors the node reads, those its bodies capture included."""
+    return list(dict.fromkeys([*filter(None, node.input), *_captured(node)]))
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
