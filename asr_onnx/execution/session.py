@@ -135,7 +135,8 @@ class Runner:
         try:
             self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise ModelError(f"ONNX Runtime refuses the model: {_first_line(error)}") from None
+            why = _first_line(error) + (_unusual(model) if "NOT_IMPLEMENTED" in str(error) else "")
+            raise ModelError(f"ONNX Runtime refuses the model: {why}") from None
         if device.provider not in self._session.get_providers():
             raise ProviderError("ONNX Runtime fell back to the CPU")
         self.inputs = [i.name for i in self._session.get_inputs()]
@@ -148,6 +149,16 @@ class Runner:
         except Exception as error:  # see __init__
             raise ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from None
         return dict(zip(self.outputs, values, strict=True))
+
+
+def _unusual(model: onnx.ModelProto | str) -> str:
+    """What weights the provider may have no operators for, and the cure, as a phrase."""
+    stored = model.graph.initializer if isinstance(model, onnx.ModelProto) else ()
+    for tensor in stored:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        if kind in ("DOUBLE", "BFLOAT16", "FLOAT16"):
+            return f" ('{tensor.name}' is {kind.lower()}: export the model in float32)"
+    return ""
 
 
 def _first_line(error: Exception) -> str:

@@ -20,6 +20,7 @@ from onnx.reference import ReferenceEvaluator
 from asr_onnx.graph.tensor_values import Held, held, is_in_file, opened, scratch
 from asr_onnx.graph.wiring import RANDOM, Topology
 
+_UNQUANTISED = "prune and repair before quantisation"
 _SHAPE_ONLY = {"Shape": 0, "Size": 0, "CastLike": 1}  # op -> input whose values do not matter
 
 
@@ -94,7 +95,9 @@ class Constants:
                 continue
             if stored.dtype.kind != "f":
                 if stored.ndim > 1:  # else it may be the shape of a Reshape
-                    reason = f"is stored as {stored.dtype}: prune and repair before quantisation"
+                    brain = stored.dtype.name == "bfloat16"
+                    cure = "export it in float32 or float16" if brain else _UNQUANTISED
+                    reason = f"is stored as {stored.dtype}: {cure}"
                 continue
             order = self._order(name, root, stored)
             if order is None:
