@@ -88,7 +88,10 @@ def files(*paths: Path) -> list[Path]:
 
 
 def check_in_memory(proto: onnx.ModelProto) -> None:
-    """Refuse a proto whose weights still lie in a file, and what is none; raises ``ModelError``."""
+    """Refuse a proto whose weights lie in a file it cannot name, and what is none.
+
+    Raises ``ModelError``.
+    """
     if not isinstance(proto, onnx.ModelProto):
         raise ModelError(
             f"a {type(proto).__name__} is no ModelProto: give asr_onnx.load(path).proto"

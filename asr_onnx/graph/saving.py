@@ -111,8 +111,8 @@ def _into_place(folder: Path, target: Path, data: str | None, force: bool) -> No
             (parent / data).unlink(missing_ok=True)
         raise
     for path in old - {parent / (data or "")}:
-        if not _is_read_elsewhere(path, target):
-            with suppress(OSError):  # what is left over does no harm
+        with suppress(OSError):  # what is left over does no harm
+            if not _is_read_elsewhere(path, target):
                 path.unlink()
 
 
