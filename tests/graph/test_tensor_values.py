@@ -91,6 +91,18 @@ def test_a_session_gets_large_weights_in_place(rng, monkeypatch, all_large):
     assert len(sources[1]) - len(sources[0]) > stored(model)["w2"].nbytes
 
 
+def test_a_session_takes_bfloat16_in_place(rng, monkeypatch, all_large):
+    bfloat16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+    model = build(
+        "net (float[N,3] x) => (float[N,3] y) { v = Cast <to = 1> (w) y = Add (x, v) }",
+        {"w": normal(rng, 3).astype(bfloat16)},
+    )
+    x = normal(rng, 2, 3)
+    found = run(model, x=x)["y"]
+    monkeypatch.setattr(module, "LARGE", 1 << 30)
+    np.testing.assert_array_equal(found, run(model, x=x)["y"])
+
+
 def test_weights_at_an_odd_place_are_read(rng, tmp_path, all_large):
     path = external_copy(bare_net(rng), tmp_path)
     raw = onnx.load(path, load_external_data=False)
