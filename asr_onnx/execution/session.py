@@ -13,9 +13,11 @@ import onnxruntime as ort
 from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.errors import AsrError, ModelError, ProviderError, UsageError
 from asr_onnx.graph.cut import Segment
+from asr_onnx.graph.tensor_values import ROOT
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+_WHERE_WEIGHTS_LIE = "session.model_external_initializers_file_folder_path"
 _WARNING = 2  # ONNX Runtime's default severity
 
 
@@ -92,7 +94,7 @@ def _ort_value(array: AnyArray) -> ort.OrtValue:
 class Runner:
     """One ONNX Runtime session; ``run`` maps input names to arrays and back.
 
-    ``weights`` are initializers the model says nothing of but their name and type.
+    ``weights`` are a segment's; without them the model is a whole one.
     With ``once`` it opens fast rather than runs fast.
     """
 
@@ -112,13 +114,14 @@ class Runner:
         options.enable_mem_pattern = False
         # Weights come and go with the session; in the arena they would stay.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        options.add_session_config_entry(_WHERE_WEIGHTS_LIE, ROOT)
         options.log_severity_level = 4  # failures arrive as exceptions
         if single_threaded:
             options.intra_op_num_threads = 1
         if once:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.add_session_config_entry("session.disable_prepacking", "1")
-        if isinstance(model, onnx.ModelProto) and not weights:
+        if isinstance(model, onnx.ModelProto) and weights is None:
             segment = Segment.whole(model)
             model, weights = segment.model, segment.weights
         # The session reads them in place, so they have to live as long.

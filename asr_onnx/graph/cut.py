@@ -11,7 +11,7 @@ from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.scale_nodes import UNSCALED, Scale
-from asr_onnx.graph.tensor_values import held, is_large, opened
+from asr_onnx.graph.tensor_values import InFile, held, is_large, refer
 from asr_onnx.graph.wiring import Topology, reads
 
 _UNLISTED = 4  # the IR version from which on initializers need not be listed as inputs
@@ -19,7 +19,10 @@ _UNLISTED = 4  # the IR version from which on initializers need not be listed as
 
 @dataclass(frozen=True)
 class Segment:
-    """A model whose initializers in ``weights`` are not in the file: large ones are not copied."""
+    """A model whose large initializers are not in it: they are not copied.
+
+    They are in ``weights``, or in files whose locations begin at ``tensor_values.ROOT``.
+    """
 
     model: onnx.ModelProto
     weights: Mapping[str, AnyArray]
@@ -122,17 +125,25 @@ def _segment(
 
     ONNX Runtime takes no weights that nothing reads.
     """
-    small: list[onnx.TensorProto] = []
+    kept: list[onnx.TensorProto] = []
     placed = dict(weights)
     read = {t for n in nodes for t in reads(n)} | {v.name for v in outputs}
     for tensor in stored:
-        if is_large(tensor) and tensor.name in read:
-            placed[tensor.name] = opened(held(tensor))
-        elif tensor.name in read:
-            small.append(tensor)
+        if tensor.name not in read:
+            continue
+        if not is_large(tensor):
+            kept.append(tensor)
+        elif not isinstance(value := held(tensor), InFile):
+            placed[tensor.name] = value
+        elif location := value.below_root:
+            found = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            refer(found, location, value.offset)
+            kept.append(found)
+        else:
+            placed[tensor.name] = value.open()
     graph = onnx.helper.make_graph(
         nodes, "segment", inputs, outputs,
-        [*small, *(_elsewhere(name, a) for name, a in placed.items())],
+        [*kept, *(_elsewhere(name, a) for name, a in placed.items())],
         value_info=types, sparse_initializer=sparse,
     )  # fmt: skip
     version = max(model.ir_version, _UNLISTED)
@@ -154,8 +165,6 @@ def _elsewhere(name: str, array: AnyArray) -> onnx.TensorProto:
         name=name,
         data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
         dims=array.shape,
-        data_location=onnx.TensorProto.EXTERNAL,
     )
-    for key, value in (("location", "memory"), ("offset", 0), ("length", array.nbytes)):
-        tensor.external_data.add(key=key, value=str(value))
+    refer(tensor, "memory", 0)
     return tensor

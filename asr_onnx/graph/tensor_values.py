@@ -35,7 +35,7 @@ VALUE_FIELDS = (
 )
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
 _PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}  # elements per byte
-_DESCRIPTORS = Path("/proc/self/fd")
+ROOT = Path.cwd().anchor  # of the file system
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,12 @@ class InFile:
     def refer(self, tensor: TensorProto) -> None:
         """Let ``tensor``, of the same shape and type, lie here."""
         refer(tensor, self.path, self.offset)
+
+    @property
+    def below_root(self) -> str | None:
+        """The path from ``ROOT`` on, as ONNX Runtime takes it; ``None`` on another drive."""
+        path = Path(self.path)
+        return path.relative_to(ROOT).as_posix() if path.anchor == ROOT else None
 
 
 Held = AnyArray | InFile  # an array in memory, or where it lies
@@ -117,12 +123,9 @@ class Scratch:
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="asr-onnx-")
-        path = Path(self._folder.name) / "weights.bin"
+        path = Path(self._folder.name).resolve() / "weights.bin"
         self._file: Any = path.open("w+b")
         self._path = str(path)
-        if _DESCRIPTORS.is_dir():  # the file needs no name then, so that a kill leaves none behind
-            self._path = str(_DESCRIPTORS / str(self._file.fileno()))
-            self._folder.cleanup()
 
     def __enter__(self) -> Scratch:
         return self
