@@ -100,7 +100,7 @@ class Runner:
 
     def __init__(
         self,
-        model: onnx.ModelProto | str,
+        model: onnx.ModelProto,
         device: Device,
         outputs: Sequence[str] | None = None,
         single_threaded: bool = False,
@@ -121,20 +121,18 @@ class Runner:
         if once:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.add_session_config_entry("session.disable_prepacking", "1")
-        if isinstance(model, onnx.ModelProto) and weights is None:
+        if weights is None:
             segment = Segment.whole(model)
             model, weights = segment.model, segment.weights
         # The session reads them in place, so they have to live as long.
-        self._weights = {
-            n: np.require(a, requirements=["C", "A"]) for n, a in (weights or {}).items()
-        }
+        self._weights = {n: np.require(a, requirements=["C", "A"]) for n, a in weights.items()}
         if self._weights:
             values = [_ort_value(a) for a in self._weights.values()]
             options.add_external_initializers(list(self._weights), values)
         providers: list[str | tuple[str, dict[str, str]]] = [_CPU]
         if device.provider != _CPU:
             providers.insert(0, (device.provider, {"device_id": str(device.device)}))
-        source = model if isinstance(model, str) else model.SerializeToString()
+        source = model.SerializeToString()
         try:
             self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -154,10 +152,9 @@ class Runner:
         return dict(zip(self.outputs, values, strict=True))
 
 
-def _unusual(model: onnx.ModelProto | str) -> str:
+def _unusual(model: onnx.ModelProto) -> str:
     """What weights the provider may have no operators for, and the cure, as a phrase."""
-    stored = model.graph.initializer if isinstance(model, onnx.ModelProto) else ()
-    for tensor in stored:
+    for tensor in model.graph.initializer:
         kind = onnx.TensorProto.DataType.Name(tensor.data_type)
         if kind in ("DOUBLE", "BFLOAT16", "FLOAT16"):
             return f" ('{tensor.name}' is {kind.lower()}: export the model in float32)"
