@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from asr_onnx.evaluation.gates import Failure as Failure
     from asr_onnx.evaluation.gates import Gates as Gates
     from asr_onnx.graph.model_file import load as load
-    from asr_onnx.graph.model_file import save as save
+    from asr_onnx.graph.saving import save as save
     from asr_onnx.options import Execution as Execution
     from asr_onnx.options import PruneOptions as PruneOptions
     from asr_onnx.options import RepairOptions as RepairOptions
@@ -55,7 +55,8 @@ _MODULES = {
     "evaluation.comparison": ("CompareOptions", "Comparison", "compare"),
     "evaluation.figures": ("Figures",),
     "evaluation.gates": ("Failure", "Gates"),
-    "graph.model_file": ("load", "save"),
+    "graph.model_file": ("load",),
+    "graph.saving": ("save",),
     "options": ("Execution", "PruneOptions", "RepairOptions", "recipe"),
     "pipeline": ("inspect", "prune", "repair", "repair_all"),
     "pruning.inspection": ("Inspection",),

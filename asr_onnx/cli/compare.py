@@ -136,7 +136,7 @@ def _compare(
 ) -> Comparison:
     """Open the data, tell what is done to them, and compare."""
     how, options = record(InputOptions, settings), record(CompareOptions, settings)
-    loaded = model_file.load(dense)
+    loaded = model_file.load(dense, in_place=True)
     data, labels = settings["data"], settings["labels"]
     preprocess, note = None, None
     if data:

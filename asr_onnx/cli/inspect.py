@@ -20,7 +20,7 @@ from asr_onnx.reports.inspection_tables import tables
 def inspect(model: Path, **settings: Any) -> None:
     """List what would be pruned and repaired in MODEL, and what not and why."""
     options = record(PruneOptions, settings)
-    found = inspect_model(model_file.load(model).proto, options.ops)
+    found = inspect_model(model_file.load(model, in_place=True).proto, options.ops)
     console = Console()
     for table in tables(found):
         console.print(table)

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from asr_onnx.cli.options import FORCE, MODEL, QUIET, command, group, of, output, record
 from asr_onnx.graph import model_file
+from asr_onnx.graph.saving import save
 from asr_onnx.options import PruneOptions
 from asr_onnx.pipeline import inspect
 from asr_onnx.pipeline import prune as prune_model
@@ -25,10 +26,10 @@ def prune(model: Path, output: Path | None, force: bool, quiet: bool, **settings
     options = record(PruneOptions, settings)
     target = output or model.with_suffix(SUFFIX)
     model_file.check_target(target, model, force)
-    loaded = model_file.load(model)
+    loaded = model_file.load(model, in_place=True)
     pruned = prune_model(loaded.proto, options)
-    model_file.save(pruned, target, loaded.external)
     found = inspect(pruned)
+    save(pruned, target, loaded.external, force)
     Console(quiet=quiet).print(
         f"{found.zeros:,} of {found.weights:,} weights are zero → {target}", highlight=False
     )

@@ -44,6 +44,7 @@ from asr_onnx.evaluation.preflight import check_preprocessing
 from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
+from asr_onnx.graph.saving import save
 from asr_onnx.options import MASK_OPTIONS, Execution, RepairOptions, stronger
 from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.provenance import sha256
@@ -155,7 +156,7 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
     judgement = judge(result, request.gates, name, accuracy, allow_worse=request.force)
     written = request.target if judgement.passed else request.rejected
     if written:
-        model_file.save(result.model, written, opened.model.external)
+        save(result.model, written, opened.model.external, request.force)
     if request.reports:
         content = _report(request, opened, result, judgement, accuracy, written)
         write_reports(request.reports, content, opened.data.batches)
@@ -213,10 +214,11 @@ def _figures(gates: Gates, settings: dict[str, Any]) -> Figures:
 
 def _open(request: Request, log: Console) -> Prepared:
     """Read the models and open the data; tell what is done to them, and what looks wrong."""
-    loaded = model_file.load(request.model)
+    loaded = model_file.load(request.model, in_place=True)
     reference = loaded.proto
     if request.dense:
-        reference = rename_like(model_file.load(request.dense).proto, loaded.proto)
+        dense = model_file.load(request.dense, in_place=True).proto
+        reference = rename_like(dense, loaded.proto)
     calibration = request.calibration.beside(request.labels.data)
     data = open_data(loaded.proto, request.model, calibration)
     batches = data.batches

@@ -5,12 +5,16 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+
+import numpy as np
 
 from asr_onnx.errors import ModelError
 from asr_onnx.graph import model_file
 from asr_onnx.graph.rows import to_rows
 from asr_onnx.graph.sites import find_sites
+from asr_onnx.graph.tensor_values import held, is_in_file, opened
 
 _CHUNK = 1 << 20
 
@@ -34,7 +38,9 @@ class Footprint:
 def footprint(model: model_file.LoadedModel) -> Footprint:
     """Measure a model: its files, or where it came from none, what it would be as one file."""
     if model.path is None:
-        chunks: Iterable[bytes] = [model.proto.SerializeToString()]
+        weights = (opened(held(t)) for t in model.proto.graph.initializer if is_in_file(t))
+        parts = (w.reshape(-1).view(np.uint8).data for w in weights)
+        chunks: Iterable[bytes | memoryview] = chain([model.proto.SerializeToString()], parts)
     else:
         chunks = _read(model_file.files(model.path))
     size, compressed = _sizes(chunks)
@@ -60,7 +66,7 @@ def _read(paths: Iterable[Path]) -> Iterator[bytes]:
                 yield chunk
 
 
-def _sizes(chunks: Iterable[bytes]) -> tuple[int, int]:
+def _sizes(chunks: Iterable[bytes | memoryview]) -> tuple[int, int]:
     packer = zlib.compressobj()
     size = compressed = 0
     for chunk in chunks:

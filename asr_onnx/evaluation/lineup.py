@@ -136,7 +136,7 @@ def _loaded(model: ModelLike) -> model_file.LoadedModel:
     if isinstance(model, onnx.ModelProto):
         model_file.check_in_memory(model)
         return model_file.LoadedModel(model)
-    return model_file.load(Path(model))
+    return model_file.load(Path(model), in_place=True)
 
 
 def _common(

@@ -156,7 +156,8 @@ def _sizes(
         batch = replace(batch, samples=batch.samples[:1])
     feeds, samples = calibration.feeds(batch), len(batch.samples)
     wanted = {t for s in steps for t in (*s.keeps, *(site.output for site in s.sites))}
-    weights = {s.weight.name: s.weight.value for s in sites}
+    stored = network.topology.initializers
+    weights = {s.weight.name: s.weight.value for s in sites if s.weight.name not in stored}
     everything = range(len(network.topology.nodes))
     segment = network.segment(everything, wanted, feeds, weights)
     if segment is None:

@@ -12,9 +12,12 @@ import onnxruntime as ort
 
 from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.errors import AsrError, ModelError, ProviderError, UsageError
+from asr_onnx.graph.cut import Segment
+from asr_onnx.graph.tensor_values import ROOT
 
 _CPU = "CPUExecutionProvider"
 _CUDA = "CUDAExecutionProvider"
+_WHERE_WEIGHTS_LIE = "session.model_external_initializers_file_folder_path"
 _WARNING = 2  # ONNX Runtime's default severity
 
 
@@ -80,16 +83,24 @@ def _share_memory() -> None:
     ort.create_and_register_allocator(memory, grow)
 
 
+def _ort_value(array: AnyArray) -> ort.OrtValue:
+    """The array as ONNX Runtime takes it, bfloat16 and the like included."""
+    if array.dtype.kind in "fiubc":
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, kind)
+
+
 class Runner:
     """One ONNX Runtime session; ``run`` maps input names to arrays and back.
 
-    ``weights`` are initializers the model says nothing of but their name and type.
+    ``weights`` are a segment's; without them the model is a whole one.
     With ``once`` it opens fast rather than runs fast.
     """
 
     def __init__(
         self,
-        model: onnx.ModelProto | str,
+        model: onnx.ModelProto,
         device: Device,
         outputs: Sequence[str] | None = None,
         single_threaded: bool = False,
@@ -103,25 +114,30 @@ class Runner:
         options.enable_mem_pattern = False
         # Weights come and go with the session; in the arena they would stay.
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
+        options.add_session_config_entry(_WHERE_WEIGHTS_LIE, ROOT)
         options.log_severity_level = 4  # failures arrive as exceptions
         if single_threaded:
             options.intra_op_num_threads = 1
         if once:
             options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
             options.add_session_config_entry("session.disable_prepacking", "1")
+        if weights is None:
+            segment = Segment.whole(model)
+            model, weights = segment.model, segment.weights
         # The session reads them in place, so they have to live as long.
-        self._weights = {n: np.ascontiguousarray(a) for n, a in (weights or {}).items()}
+        self._weights = {n: np.require(a, requirements=["C", "A"]) for n, a in weights.items()}
         if self._weights:
-            values = [ort.OrtValue.ortvalue_from_numpy(a) for a in self._weights.values()]
+            values = [_ort_value(a) for a in self._weights.values()]
             options.add_external_initializers(list(self._weights), values)
         providers: list[str | tuple[str, dict[str, str]]] = [_CPU]
         if device.provider != _CPU:
             providers.insert(0, (device.provider, {"device_id": str(device.device)}))
-        source = model if isinstance(model, str) else model.SerializeToString()
+        source = model.SerializeToString()
         try:
             self._session = ort.InferenceSession(source, options, providers=providers)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise ModelError(f"ONNX Runtime refuses the model: {_first_line(error)}") from None
+            why = _first_line(error) + (_unusual(model) if "NOT_IMPLEMENTED" in str(error) else "")
+            raise ModelError(f"ONNX Runtime refuses the model: {why}") from None
         if device.provider not in self._session.get_providers():
             raise ProviderError("ONNX Runtime fell back to the CPU")
         self.inputs = [i.name for i in self._session.get_inputs()]
@@ -134,6 +150,15 @@ class Runner:
         except Exception as error:  # see __init__
             raise ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from None
         return dict(zip(self.outputs, values, strict=True))
+
+
+def _unusual(model: onnx.ModelProto) -> str:
+    """What weights the provider may have no operators for, and the cure, as a phrase."""
+    for tensor in model.graph.initializer:
+        kind = onnx.TensorProto.DataType.Name(tensor.data_type)
+        if kind in ("DOUBLE", "BFLOAT16", "FLOAT16"):
+            return f" ('{tensor.name}' is {kind.lower()}: export the model in float32)"
+    return ""
 
 
 def _first_line(error: Exception) -> str:

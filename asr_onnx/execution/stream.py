@@ -166,7 +166,7 @@ class Stream:
             activation.nodes, [activation.output], {activation.input: like}
         )
         assert segment is not None
-        runner = Runner(segment.model, Device(), once=True)
+        runner = Runner(segment.model, Device(), weights=segment.weights, once=True)
 
         def values(rows: Float32Array) -> Float32Array:
             fed = rows.astype(dtype, copy=False).reshape(*rows.shape, *behind)

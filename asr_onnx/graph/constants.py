@@ -15,11 +15,12 @@ from functools import cached_property
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from asr_onnx.graph.tensor_values import Held, held, is_in_file, opened, scratch
 from asr_onnx.graph.wiring import RANDOM, Topology
 
+_UNQUANTISED = "prune and repair before quantisation"
 _SHAPE_ONLY = {"Shape": 0, "Size": 0, "CastLike": 1}  # op -> input whose values do not matter
 
 
@@ -28,19 +29,22 @@ class Storage:
     """The initializer or ``Constant`` output ``name`` holding a value's elements.
 
     ``order`` is ``None`` when the elements lie in reading order, else ``value.ravel() ==
-    stored.ravel()[order]``; ``shape`` and ``dtype`` are the stored array's.
+    stored.ravel()[order]``; ``shape`` and ``dtype`` are the stored array's.  ``in_file``: it is not
+    in memory, and nor should its successor be.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     order: NDArray[np.int64] | None
+    in_file: bool = False
 
-    def pack(self, value: NDArray[np.generic]) -> NDArray[np.generic]:
+    def pack(self, value: NDArray[np.generic]) -> Held:
         """Arrange a new value (as the node reads it) the way it is stored."""
         flat = np.empty(value.size, self.dtype)
         flat[slice(None) if self.order is None else self.order] = value.ravel().astype(self.dtype)
-        return flat.reshape(self.shape)
+        packed = flat.reshape(self.shape)
+        return scratch().put(packed) if self.in_file else packed
 
 
 class Constants:
@@ -61,8 +65,16 @@ class Constants:
     def _types(self) -> dict[str, int]:
         return _element_types(self._model)
 
+    def held(self, name: str) -> Held | None:
+        """The tensor's value or where it lies, or ``None`` if it depends on the network's input."""
+        tensor = self._topology.initializers.get(name)
+        return held(tensor) if tensor and is_in_file(tensor) else self.value(name)
+
     def value(self, name: str) -> NDArray[np.generic] | None:
         """The tensor's value, or ``None`` when it depends on the network's input."""
+        found = self._topology.initializers.get(name)
+        if found and is_in_file(found):
+            return opened(held(found))  # not to be remembered: it would stay in memory
         if name not in self._values:
             self._values[name] = self._evaluate(name, {})
         return self._values[name]
@@ -83,7 +95,9 @@ class Constants:
                 continue
             if stored.dtype.kind != "f":
                 if stored.ndim > 1:  # else it may be the shape of a Reshape
-                    reason = f"is stored as {stored.dtype}: prune and repair before quantisation"
+                    brain = stored.dtype.name == "bfloat16"
+                    cure = "export it in float32 or float16" if brain else _UNQUANTISED
+                    reason = f"is stored as {stored.dtype}: {cure}"
                 continue
             order = self._order(name, root, stored)
             if order is None:
@@ -91,7 +105,9 @@ class Constants:
             others = self._other_readers(root, inner, reader)
             if others:
                 return f"is also read by {others}"
-            return Storage(root, stored.shape, stored.dtype, order if order.size else None)
+            tensor = self._topology.initializers.get(root)
+            in_file = tensor is not None and is_in_file(tensor)
+            return Storage(root, stored.shape, stored.dtype, order if order.size else None, in_file)
         return reason
 
     def _order(self, name: str, root: str, stored: NDArray[np.generic]) -> NDArray[np.int64] | None:
@@ -137,7 +153,7 @@ class Constants:
             if tensor in values:
                 continue
             if tensor in top.initializers:
-                values[tensor] = numpy_helper.to_array(top.initializers[tensor])
+                values[tensor] = opened(held(top.initializers[tensor]))
             elif (index := top.producer[tensor]) not in needed:
                 needed.add(index)
                 todo += _element_inputs(top.nodes[index])

@@ -11,15 +11,32 @@ from asr_onnx.arrays import AnyArray, Feeds
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.scale_nodes import UNSCALED, Scale
-from asr_onnx.graph.wiring import Topology
+from asr_onnx.graph.tensor_values import InFile, held, is_large, refer
+from asr_onnx.graph.wiring import Topology, reads
+
+_UNLISTED = 4  # the IR version from which on initializers need not be listed as inputs
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A model whose initializers in ``weights`` are not in the file: large ones are not copied."""
+    """A model whose large initializers are not in it: they are not copied.
+
+    They are in ``weights``, or in files whose locations begin at ``tensor_values.ROOT``.
+    """
 
     model: onnx.ModelProto
     weights: Mapping[str, AnyArray]
+
+    @classmethod
+    def whole(cls, model: onnx.ModelProto) -> Segment:
+        """All of a model, with its large weights where they lie."""
+        graph = model.graph
+        if not any(map(is_large, graph.initializer)):
+            return cls(model, {})
+        return _segment(
+            model, graph.node, graph.input, graph.output, graph.initializer, {},
+            graph.sparse_initializer, graph.value_info,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,18 +68,20 @@ class Network:
         inputs, weights = dict(feeds), dict(weights or {})
         chosen = [self.topology.nodes[i] for i in indices]
         chosen = [n for n in chosen if not weights.keys() & set(n.output)]
-        made = {t for n in chosen for t in n.output} | self.topology.initializers.keys()
+        top = self.topology
+        made = {t for n in chosen for t in n.output} | top.initializers.keys() | top.sparse.keys()
         outputs = [t for t in dict.fromkeys(wanted) if t in made]
         if not outputs:
             return None
-        reads = {t for i in indices for t in self.topology.reads(i)} | set(outputs)
-        names = sorted(reads & self.topology.initializers.keys() - weights.keys())
-        stored = [self.topology.initializers[t] for t in names]
+        read = {t for i in indices for t in top.reads(i)} | set(outputs)
+        names = sorted(read & top.initializers.keys() - weights.keys())
+        stored = [top.initializers[t] for t in names]
+        sparse = [top.sparse[t] for t in sorted(read & top.sparse.keys())]
         for name, scale in (scales or {}).items():
             inputs[name + UNSCALED] = y = inputs.pop(name)
             chosen, constants = scale.put_before(chosen, name, y, outputs)
             weights |= constants
-        return self._model(chosen, inputs, outputs, stored, weights)
+        return self._model(chosen, inputs, outputs, stored, weights, sparse)
 
     def site(self, site: Site, data: AnyArray, weight: AnyArray, bias: AnyArray) -> Segment:
         """The site alone as a model, with another weight and a bias (C,)."""
@@ -85,22 +104,53 @@ class Network:
         outputs: Sequence[str],
         stored: Sequence[onnx.TensorProto],
         weights: Mapping[str, AnyArray],
+        sparse: Sequence[onnx.SparseTensorProto] = (),
     ) -> Segment:
-        graph = onnx.helper.make_graph(
-            nodes,
-            "segment",
-            [_like(name, array) for name, array in sorted(feeds.items())],
-            [onnx.ValueInfoProto(name=t) for t in outputs],
-            [*stored, *(_elsewhere(name, a) for name, a in weights.items())],
-        )
-        return Segment(self._headed(graph), weights)
+        inputs = [_like(name, array) for name, array in sorted(feeds.items())]
+        made = [onnx.ValueInfoProto(name=t) for t in outputs]
+        return _segment(self.model, nodes, inputs, made, stored, weights, sparse)
 
-    def _headed(self, graph: onnx.GraphProto) -> onnx.ModelProto:
-        """The graph as a model with this network's header."""
-        model = onnx.ModelProto(ir_version=self.model.ir_version, graph=graph)
-        model.opset_import.extend(self.model.opset_import)
-        model.functions.extend(self.model.functions)
-        return model
+
+def _segment(
+    model: onnx.ModelProto,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    stored: Iterable[onnx.TensorProto],
+    weights: Mapping[str, AnyArray],
+    sparse: Sequence[onnx.SparseTensorProto] = (),
+    types: Sequence[onnx.ValueInfoProto] = (),
+) -> Segment:
+    """A graph with a model's header; what is large of ``stored`` joins the ``weights``.
+
+    ONNX Runtime takes no weights that nothing reads.
+    """
+    kept: list[onnx.TensorProto] = []
+    placed = dict(weights)
+    read = {t for n in nodes for t in reads(n)} | {v.name for v in outputs}
+    for tensor in stored:
+        if tensor.name not in read:
+            continue
+        if not is_large(tensor):
+            kept.append(tensor)
+        elif not isinstance(value := held(tensor), InFile):
+            placed[tensor.name] = value
+        elif location := value.below_root:
+            found = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+            refer(found, location, value.offset)
+            kept.append(found)
+        else:
+            placed[tensor.name] = value.open()
+    graph = onnx.helper.make_graph(
+        nodes, "segment", inputs, outputs,
+        [*kept, *(_elsewhere(name, a) for name, a in placed.items())],
+        value_info=types, sparse_initializer=sparse,
+    )  # fmt: skip
+    version = max(model.ir_version, _UNLISTED)
+    result = onnx.ModelProto(ir_version=version, graph=graph)
+    result.opset_import.extend(model.opset_import)
+    result.functions.extend(model.functions)
+    return Segment(result, placed)
 
 
 def _like(name: str, array: AnyArray) -> onnx.ValueInfoProto:
@@ -115,8 +165,6 @@ def _elsewhere(name: str, array: AnyArray) -> onnx.TensorProto:
         name=name,
         data_type=onnx.helper.np_dtype_to_tensor_dtype(array.dtype),
         dims=array.shape,
-        data_location=onnx.TensorProto.EXTERNAL,
     )
-    for key, value in (("location", "memory"), ("offset", 0), ("length", array.nbytes)):
-        tensor.external_data.add(key=key, value=str(value))
+    refer(tensor, "memory", 0)
     return tensor

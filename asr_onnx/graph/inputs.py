@@ -103,7 +103,10 @@ def _model_input(value: onnx.ValueInfoProto) -> ModelInput:
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     if dtype.kind not in "fiubc":
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type)
-        raise ModelError(f"input '{value.name}' is {kind}, which NumPy arrays cannot feed")
+        raise ModelError(
+            f"input '{value.name}' is {kind}, which NumPy arrays cannot feed: "
+            "export the model with inputs of float32"
+        )
     if not tensor.HasField("shape"):
         raise ModelError(
             f"input '{value.name}' has no known rank: export the model with the input's shape"

@@ -1,49 +1,48 @@
-"""Read, check, patch and write ONNX files.  The only module that writes models."""
+"""Read, check and patch ONNX files; ``saving`` writes them."""
 
 from __future__ import annotations
 
-import math
 import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, external_data_helper, numpy_helper
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.graph.records import Patch
-from asr_onnx.graph.wiring import subgraphs
-
-_VALUE_FIELDS = (
-    "raw_data",
-    "float_data",
-    "int32_data",
-    "double_data",
-    "external_data",
-    "data_location",
+from asr_onnx.graph.tensor_values import (
+    VALUE_FIELDS,
+    Held,
+    InFile,
+    held,
+    is_in_file,
+    is_large,
+    nbytes,
+    opened,
+    refer,
 )
-
-_PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}  # elements per byte
+from asr_onnx.graph.wiring import subgraphs
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model with all weights in memory; ``external`` names those that lay in a data file."""
+    """A model; ``external`` names the weights that lay in a data file, and may lie there still."""
 
     proto: onnx.ModelProto
     external: frozenset[str] = frozenset()
     path: Path | None = None
 
 
-def load(path: str | Path) -> LoadedModel:
+def load(path: str | Path, in_place: bool = False) -> LoadedModel:
     """Read a model and its external data (through symbolic links, as model hubs' caches have them).
 
+    With ``in_place`` large initializers stay in the data file until they are used; all functions
+    here take such a model, and return one.
     Raises ``ModelError`` naming the file when it is missing, not ONNX, truncated, or lacks its
     external data.
     """
@@ -58,10 +57,17 @@ def load(path: str | Path) -> LoadedModel:
         raise ModelError(f"model '{path}' is not an ONNX file, or it is truncated") from None
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"model '{path}' is not an ONNX model: it has no nodes or no opset")
-    external = [t for t in tensors(proto) if t.data_location == TensorProto.EXTERNAL]
-    for tensor in external:
-        _read_external(tensor, path)
-    return LoadedModel(proto, frozenset(t.name for t in external if t.name), path)
+    if not 0 < proto.ir_version <= onnx.IR_VERSION:
+        raise ModelError(
+            f"model '{path}' has IR version {proto.ir_version}, and the onnx installed here knows "
+            f"1 to {onnx.IR_VERSION}: update onnx, or export with an IR version it knows"
+        )
+    external = frozenset(t.name for t in tensors(proto) if is_in_file(t) and t.name)
+    initializers = len(proto.graph.initializer) if in_place else 0
+    for number, tensor in enumerate(tensors(proto)):  # initializers first
+        if is_in_file(tensor):
+            _read_external(tensor, path, number < initializers and is_large(tensor))
+    return LoadedModel(proto, external, path)
 
 
 def files(*paths: Path) -> list[Path]:
@@ -82,17 +88,26 @@ def files(*paths: Path) -> list[Path]:
 
 
 def check_in_memory(proto: onnx.ModelProto) -> None:
-    """Refuse a proto whose weights still lie in a file, and what is none; raises ``ModelError``."""
+    """Refuse a proto whose weights lie in a file it cannot name, and what is none.
+
+    Raises ``ModelError``.
+    """
     if not isinstance(proto, onnx.ModelProto):
         raise ModelError(
             f"a {type(proto).__name__} is no ModelProto: give asr_onnx.load(path).proto"
         )
     for tensor in tensors(proto):
-        if tensor.data_location == TensorProto.EXTERNAL:
+        if is_in_file(tensor) and not _is_placed(tensor):
             raise ModelError(
                 f"tensor '{tensor.name}' still lies in an external file: load the model with "
                 "asr_onnx.load or onnx.load"
             )
+
+
+def _is_placed(tensor: TensorProto) -> bool:
+    """Whether an external tensor says by itself where it lies."""
+    places = (e.value for e in tensor.external_data if e.key == "location")
+    return any(Path(p).is_absolute() for p in places)
 
 
 def tensors(proto: onnx.ModelProto) -> list[TensorProto]:
@@ -116,7 +131,7 @@ def _attribute_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]
             yield from _graph_tensors(body)
 
 
-def _read_external(tensor: TensorProto, model: Path) -> None:
+def _read_external(tensor: TensorProto, model: Path, in_place: bool) -> None:
     try:
         info = external_data_helper.ExternalDataInfo(tensor)
     except ValueError as error:
@@ -127,30 +142,28 @@ def _read_external(tensor: TensorProto, model: Path) -> None:
             f"model '{model}': tensor '{tensor.name}' points outside the model's folder "
             f"('{info.location}'): refused"
         )
-    path, wanted = model.parent / relative, _nbytes(tensor)
+    path, wanted = model.parent / relative, nbytes(tensor)
+    offset, length = info.offset or 0, min(wanted, info.length or wanted)
     try:
         with path.open("rb") as file:
-            file.seek(info.offset or 0)
-            data = file.read(min(wanted, info.length or wanted))
+            size = file.seek(0, os.SEEK_END)
+            file.seek(offset)
+            data = b"" if in_place else file.read(length)
     except OSError as error:
         raise ModelError(
             f"external data '{path}' of model '{model}' cannot be read ({error.strerror}): "
             "keep it next to the model"
         ) from None
-    if len(data) < wanted:
+    if (min(length, size - offset) if in_place else len(data)) < wanted:
         raise ModelError(
             f"external data '{path}' is truncated: tensor '{tensor.name}' is incomplete"
         )
+    if in_place:
+        refer(tensor, str(path.resolve()), offset)
+        return
     tensor.raw_data = data
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
-
-
-def _nbytes(tensor: TensorProto) -> int:
-    size = math.prod(tensor.dims)
-    if per_byte := _PACKED.get(TensorProto.DataType.Name(tensor.data_type)):
-        return -(-size // per_byte)
-    return size * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def apply(proto: onnx.ModelProto, patch: Patch) -> onnx.ModelProto:
@@ -184,8 +197,8 @@ def apply(proto: onnx.ModelProto, patch: Patch) -> onnx.ModelProto:
     return result
 
 
-def _set_value(tensor: TensorProto, name: str, value: AnyArray) -> None:
-    old = numpy_helper.to_array(tensor)
+def _set_value(tensor: TensorProto, name: str, held_value: Held) -> None:
+    old, value = opened(held(tensor)), opened(held_value)
     if old.shape != value.shape or old.dtype != value.dtype:
         raise ModelError(
             f"tensor '{name}' is {old.dtype}{list(old.shape)} and cannot become "
@@ -194,7 +207,10 @@ def _set_value(tensor: TensorProto, name: str, value: AnyArray) -> None:
     if np.array_equal(old, value):
         return  # unchanged values keep their bytes, whatever field they lie in
     _finite(name, value)
-    for field in _VALUE_FIELDS:
+    if isinstance(held_value, InFile):
+        held_value.refer(tensor)
+        return
+    for field in VALUE_FIELDS:
         tensor.ClearField(field)
     tensor.raw_data = numpy_helper.from_array(value).raw_data
 
@@ -225,40 +241,3 @@ def check_target(target: Path, source: Path | None, force: bool) -> None:
         raise UsageError(f"folder '{target.parent}' of the output does not exist")
     if not os.access(target.parent, os.W_OK):
         raise UsageError(f"folder '{target.parent}' of the output cannot be written to")
-    data = target.with_name(target.name + ".data")
-    if data.exists() and not force:  # it may be another model's
-        raise UsageError(f"'{data}' exists already: give another -o, or --force to overwrite")
-
-
-def save(
-    proto: onnx.ModelProto, target: str | Path, external: frozenset[str] = frozenset()
-) -> None:
-    """Write the model whole or not at all; tensors in ``external`` go to ``<target>.data``.
-
-    Raises ``ModelError`` when the folder cannot be written or the model exceeds protobuf's 2 GiB.
-    """
-    target = Path(target)
-    data_name = target.name + ".data"
-    staged = proto
-    if external:
-        staged = onnx.ModelProto()
-        staged.CopyFrom(proto)
-        for tensor in tensors(staged):
-            if tensor.name in external and tensor.HasField("raw_data"):
-                external_data_helper.set_external_data(tensor, data_name)
-    folder = None
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=".asr-onnx-", dir=target.parent))
-        onnx.save_model(staged, folder / target.name, format="protobuf")
-        if (folder / data_name).exists():
-            (folder / data_name).replace(target.parent / data_name)
-        (folder / target.name).replace(target)
-    except OSError as error:
-        raise ModelError(f"output '{target}' cannot be written: {error.strerror}") from None
-    except (ValueError, EncodeError):
-        raise ModelError(
-            f"output '{target}' would exceed protobuf's 2 GiB: save the input with external data"
-        ) from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -66,7 +66,7 @@ def _kind(tensor: onnx.TensorProto) -> str:
 
 
 def _inputs(graph: onnx.GraphProto) -> list[str]:
-    stored = {t.name for t in graph.initializer}
+    stored = {t.name for t in graph.initializer} | {t.values.name for t in graph.sparse_initializer}
     return [i.name for i in graph.input if i.name not in stored]
 
 
@@ -83,5 +83,5 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
             field[:] = [names.get(t, t) for t in field]
     for value in [*graph.input, *graph.output, *graph.value_info]:
         value.name = names.get(value.name, value.name)
-    for tensor in graph.initializer:
+    for tensor in [*graph.initializer, *(t.values for t in graph.sparse_initializer)]:
         tensor.name = names.get(tensor.name, tensor.name)

@@ -10,6 +10,7 @@ import numpy as np
 from asr_onnx.arrays import AnyArray, FloatArray
 from asr_onnx.graph.activations import Activation
 from asr_onnx.graph.constants import Storage
+from asr_onnx.graph.tensor_values import Held, opened
 
 
 @dataclass(frozen=True)
@@ -20,8 +21,13 @@ class Parameter:
     """
 
     name: str
-    value: AnyArray
+    held: Held
     storage: Storage | None
+
+    @property
+    def value(self) -> AnyArray:
+        """The array; one that lies in a file is opened anew each time."""
+        return opened(self.held)
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,7 @@ class Skipped:
 class Patch:
     """What changes in a model: stored values by storage name, new biases by node output name."""
 
-    values: Mapping[str, AnyArray] = field(default_factory=dict)
+    values: Mapping[str, Held] = field(default_factory=dict)
     biases: Mapping[str, AnyArray] = field(default_factory=dict)
 
     def __or__(self, other: Patch) -> Patch:

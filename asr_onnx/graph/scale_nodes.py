@@ -39,9 +39,10 @@ class Scale:
         return scaled.astype(y.dtype, copy=False)
 
     def shaped(self, y: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """Factor and offset in float32, shaped to go with ``y``."""
+        """Factor and offset in float32, or float64 as ``y``, shaped to go with it."""
+        dtype = np.promote_types(y.dtype, np.float32)
         factor, offset = (
-            per_channel(v, y.ndim, self.axis).astype(np.float32) for v in (self.gamma, self.shift)
+            per_channel(v, y.ndim, self.axis).astype(dtype) for v in (self.gamma, self.shift)
         )
         return factor, offset
 

@@ -102,7 +102,8 @@ class _Finder:
             return f"weight '{node.input[1]}' {weight}"
         if self._top.is_constant(node.input[0]):
             return "its input is a constant"
-        if not np.isfinite(np.asarray(weight.value, np.float64)).all():
+        value = weight.value
+        if not np.isfinite([value.min(initial=0), value.max(initial=0)]).all():
             raise ModelError(
                 f"weight '{weight.name}' holds NaN or infinity: export the model again"
             )
@@ -154,13 +155,14 @@ class _Finder:
         return found if found.value.size == channels else f"bias '{found.name}' is broadcast"
 
     def _parameter(self, name: str, reader: int, need_storage: bool = True) -> Parameter | str:
-        value = self._constants.value(name)
-        if value is None:
-            return "is computed at run time"
+        held = self._constants.held(name)
+        if held is None:
+            sparse = name in self._top.sparse
+            return "is stored sparse: make it dense" if sparse else "is computed at run time"
         storage = self._constants.storage(name, reader)
         if isinstance(storage, str):
-            return storage if need_storage else Parameter(name, value, None)
-        return Parameter(name, value, storage)
+            return storage if need_storage else Parameter(name, held, None)
+        return Parameter(name, held, storage)
 
     def _only_reader(self, tensor: str, op: str) -> int | None:
         """The node that alone reads ``tensor``, if it is an ``op``."""

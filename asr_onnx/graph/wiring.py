@@ -28,17 +28,17 @@ class Topology:
     def __init__(self, graph: onnx.GraphProto) -> None:
         self.nodes: list[onnx.NodeProto] = list(graph.node)
         self.initializers: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
-        sparse = {t.values.name for t in graph.sparse_initializer}
-        self.inputs: list[str] = [
-            i.name for i in graph.input if i.name not in self.initializers and i.name not in sparse
-        ]
+        self.sparse: dict[str, onnx.SparseTensorProto] = {
+            t.values.name: t for t in graph.sparse_initializer
+        }
+        stored = self.initializers.keys() | self.sparse.keys()
+        self.inputs: list[str] = [i.name for i in graph.input if i.name not in stored]
         self.outputs: list[str] = [o.name for o in graph.output]
         self.producer: dict[str, int] = {}
         self.consumers: dict[str, list[int]] = {}
         self._reads: list[list[str]] = []
         for index, node in enumerate(self.nodes):
-            captured = list(_captured(node))
-            self._reads.append(list(dict.fromkeys([t for t in node.input if t] + captured)))
+            self._reads.append(reads(node))
             for tensor in self._reads[-1]:
                 self.consumers.setdefault(tensor, []).append(index)
             self.producer.update({t: index for t in node.output if t})
@@ -53,7 +53,8 @@ class Topology:
 
     def is_constant(self, tensor: str) -> bool:
         """Whether the tensor is an initializer or computed from constants alone."""
-        return tensor in self.initializers or self.producer.get(tensor, -1) in self.constant_nodes
+        stored = tensor in self.initializers or tensor in self.sparse
+        return stored or self.producer.get(tensor, -1) in self.constant_nodes
 
     def holds_tensor(self, index: int) -> bool:
         """Whether the node is a ``Constant`` that stores a tensor, not a list or a scalar."""
@@ -78,6 +79,11 @@ class Topology:
             found.add(index)
             todo += self._reads[index]
         return sorted(found)
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Tensors the node reads, those its bodies capture included."""
+    return list(dict.fromkeys([*filter(None, node.input), *_captured(node)]))
 
 
 def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_onnx.arrays import FloatArray
+from asr_onnx.arrays import Computed, FloatArray
 from asr_onnx.errors import UsageError
 from asr_onnx.maths.masks import Array, global_masks, row_norms
 from asr_onnx.maths.removal import GRID
@@ -30,8 +30,12 @@ def by_threshold(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
 
     They do not change when output channels are rescaled, as folding BatchNormalization does.
     """
-    sizes = {name: np.abs(np.asarray(w, np.float64)) for name, w in weights.items()}
-    masks = global_masks({name: s / row_norms(s) for name, s in sizes.items()}, sparsity)
+
+    def relative(name: str) -> FloatArray:
+        sizes = np.abs(np.asarray(weights[name], np.float64))
+        return np.asarray(sizes / row_norms(sizes))
+
+    masks = global_masks(Computed(weights, relative), sparsity)
     return np.array([m.mean() for m in masks.values()])
 
 

@@ -15,6 +15,9 @@ from asr_onnx.errors import UsageError
 
 Array = NDArray[np.floating]
 
+_DIGIT = 16  # bits of a float looked at in a pass
+_CHUNK = 1 << 22
+
 
 def check_sparsity(sparsity: float) -> float:
     """``sparsity`` itself, a share in [0, 1); raises ``UsageError`` otherwise."""
@@ -43,13 +46,52 @@ def global_masks(scores: Mapping[str, Array], sparsity: float) -> dict[str, Mask
     check_sparsity(sparsity)
     if not scores:
         return {}
-    flat = np.concatenate([s.ravel() for s in scores.values()])
-    keep = largest_mask(flat, flat.size - round(sparsity * flat.size))
-    masks, start = {}, 0
+    total = sum(s.size for s in scores.values())
+    count = round(sparsity * total)
+    threshold, ties = _kth_smallest(scores, count) if count else (-np.inf, 0)
+    masks = {}
     for name, s in scores.items():
-        masks[name] = keep[start : start + s.size].reshape(s.shape)
-        start += s.size
+        flat = s.ravel()
+        keep = flat > threshold
+        equal = np.flatnonzero(flat == threshold)
+        keep[equal[ties:]] = True
+        ties = max(ties - len(equal), 0)
+        masks[name] = keep.reshape(s.shape)
     return masks
+
+
+def _kth_smallest(scores: Mapping[str, Array], k: int) -> tuple[float, int]:
+    """The ``k``-th smallest of all scores, and how many equal to it are among the ``k`` smallest.
+
+    Digit after digit of their bits, so that never more than one array is in memory.
+    """
+    dtype = np.result_type(*{s.dtype for s in scores.values()})
+    word = np.dtype(f"u{dtype.itemsize}")
+    bits, prefix = 8 * dtype.itemsize, 0
+    for shift in range(bits - _DIGIT, -1, -_DIGIT):
+        counts = np.zeros(1 << _DIGIT, np.int64)
+        for s in scores.values():
+            flat = s.reshape(-1)
+            for start in range(0, flat.size, _CHUNK):
+                keys = _ordered(flat[start : start + _CHUNK].astype(dtype), word)
+                if shift + _DIGIT < bits:
+                    keys = keys[keys >> word.type(shift + _DIGIT) == prefix]
+                digits = (keys >> word.type(shift)) & word.type((1 << _DIGIT) - 1)
+                counts += np.bincount(digits.astype(np.intp), minlength=1 << _DIGIT)
+        before = np.cumsum(counts)
+        digit = int(np.searchsorted(before, k))
+        k -= int(before[digit] - counts[digit])
+        prefix = prefix << _DIGIT | digit
+    top = 1 << (bits - 1)
+    value = prefix ^ top if prefix & top else prefix ^ (2 * top - 1)
+    return float(np.array(value, word).view(dtype)), k
+
+
+def _ordered(values: Array, word: np.dtype[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+    """Integers in the same order as the floats ``values``."""
+    keys = (values + 0.0).view(word)  # no zero is negative
+    top = word.type(1 << (8 * word.itemsize - 1))
+    return np.where(keys & top, ~keys, keys | top)
 
 
 def pattern_mask(scores: Array, kept: int, group: int) -> Mask:

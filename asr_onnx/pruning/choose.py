@@ -8,11 +8,12 @@ from functools import partial
 
 import numpy as np
 
-from asr_onnx.arrays import AnyArray, FloatArray, Mask
+from asr_onnx.arrays import AnyArray, Computed, FloatArray, Mask
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Patch, Site, Skipped
 from asr_onnx.graph.rows import channels_first, from_rows, to_rows
+from asr_onnx.graph.tensor_values import Held, InFile, Scratch, opened
 from asr_onnx.maths.densities import Density, allocate
 from asr_onnx.maths.fixed_filters import fixed_filter
 from asr_onnx.maths.masks import global_masks, row_norms
@@ -78,9 +79,9 @@ def left_dense(
     return tuple(Skipped(s.label, s.op, why) for s, why in reasons if why)
 
 
-def own_zeros(sites: Sequence[Site]) -> dict[str, Mask]:
-    """The masks of the zeros that weights have already, by site name."""
-    return {s.name: s.weight.value != 0 for s in sites}
+def nonzero(site: Site) -> Mask:
+    """The mask of the zeros that a site's weight has already."""
+    return np.asarray(site.weight.value != 0)
 
 
 def choose(
@@ -100,7 +101,8 @@ def choose(
         return masks_by_score(sites, criterion.score, pattern, sparsity, row_scale)
     keep = {s.name: 0 for s in sites}
     if pattern.density is None:
-        weights = {s.name: channels_first(s) for s in sites}
+        by_name = {s.name: s for s in sites}
+        weights = Computed(by_name, lambda name: channels_first(by_name[name]))
         keep = allocate(weights, _given(sparsity, pattern), density)
     return {s.name: criterion.within(partial(_project, pattern, s, keep[s.name])) for s in sites}
 
@@ -124,7 +126,18 @@ def masks_by_score(
     """
     normalize = rows_are_rescaled(sites) if row_scale == "auto" else row_scale == "normalize"
     normalize &= pattern.density is None
-    scores = {s.name: site_scores(s, score, normalize) for s in sites}
+    with Scratch() as scratch:
+        held = {}
+        for s in sites:
+            found = site_scores(s, score, normalize)
+            held[s.name] = scratch.put(found) if isinstance(s.weight.held, InFile) else found
+        scores = Computed(held, lambda name: opened(held[name]))
+        return _masks(sites, scores, pattern, sparsity)
+
+
+def _masks(
+    sites: Sequence[Site], scores: Mapping[str, AnyArray], pattern: Pattern, sparsity: float | None
+) -> dict[str, Mask]:
     keep = dict.fromkeys(scores, 0)
     if pattern.density is None:
         masks = global_masks(scores, _given(sparsity, pattern))
@@ -180,7 +193,7 @@ def masked(site: Site, mask: Mask) -> AnyArray:
 
 def mask_patch(sites: Sequence[Site], masks: Mapping[str, Mask]) -> Patch:
     """The patch that zeroes what the masks drop; sites without one stay as they are."""
-    values: dict[str, AnyArray] = {}
+    values: dict[str, Held] = {}
     for site in sites:
         storage = site.weight.storage
         assert storage is not None

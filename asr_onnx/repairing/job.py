@@ -28,7 +28,7 @@ from asr_onnx.graph.sites import Survey
 from asr_onnx.maths.densities import by_error
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
-from asr_onnx.pruning.choose import Choice, choose, fixed, left_dense, masked, own_zeros, prunable
+from asr_onnx.pruning.choose import Choice, choose, fixed, left_dense, masked, nonzero, prunable
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
 from asr_onnx.solvers import refit, scale
@@ -52,7 +52,7 @@ class Job:
         errors: Mapping[str, FloatArray] | None = None,
     ) -> None:
         self.proto, self.options, self.skipped = proto, options, survey.skipped
-        self.choices: dict[str, Choice] = {**own_zeros(sites)}
+        self.choices: dict[str, Choice] = {}
         chosen = prunable(sites, options.ops, options.structure, options.include, options.exclude)
         self.chosen = {s.name for s in chosen}
         self.fixed = {s.name for s in sites if s.name not in self.chosen and fixed(s)}
@@ -80,7 +80,7 @@ class Job:
         options, site = self.options, layer.site
         if (options.keep_first and first) or site.name in self.fixed:
             options = replace(options, method="none", reconstruct=False)
-        correction = solve(layer, self.choices.pop(site.name), options)
+        correction = solve(layer, self._choice(site), options)
         if correction.shift is None:
             bias = layer.bias + correction.bias_change
             repaired = layer.replace(correction.rows, bias)
@@ -88,6 +88,11 @@ class Job:
             repaired = layer.rescale(correction.gamma, correction.shift, keep=options.one_shot)
         self.patch |= fold(site, layer.weight(correction.rows), correction.bias_change)
         self._solved[site.name] = correction, repaired
+
+    def _choice(self, site: Site) -> Choice:
+        """What was chosen for a site, its own zeros otherwise; told once, for masks are large."""
+        found = self.choices.pop(site.name, None)
+        return nonzero(site) if found is None else found
 
     def check(self, lane: Lane, stage: Stage) -> None:
         """Take the merely pruned stream through a stage that is solved, and report on its sites."""

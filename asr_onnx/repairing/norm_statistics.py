@@ -20,6 +20,7 @@ from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file
 from asr_onnx.graph.records import Norm, Patch
 from asr_onnx.graph.sites import find_norms
+from asr_onnx.graph.tensor_values import Held
 from asr_onnx.options import RepairOptions
 
 
@@ -42,7 +43,7 @@ def reestimate(
         results = runner.run(calibration.feeds(batch))
         share = options.bn_momentum if options.bn_stats == "ema" else 1 / (number + 1)
         running = {k: _mixed(v, _batch_statistics(results, k), share) for k, v in running.items()}
-    values: dict[str, AnyArray] = {}
+    values: dict[str, Held] = {}
     for norm in norms:
         for parameter, value in zip((norm.mean, norm.var), running[norm.output], strict=True):
             assert parameter.storage is not None

@@ -110,9 +110,9 @@ def test_a_rejected_model_keeps_its_external_data_apart(cases, asr):
     external_copy(load("m.onnx").proto, cases / "e", "m.onnx", "m.onnx.data")
     words = ("repair", "e/m.onnx", *REPAIR[2:4], "-o", "e/out.onnx", *REPAIR[6:])
     assert asr(*words, "--min-agreement", "1", "--keep-rejected")[0] == 3
-    assert files(cases / "e") == [
-        "m.onnx", "m.onnx.data", "out.rejected.onnx", "out.rejected.onnx.data"
-    ]  # fmt: skip
+    *others, data = files(cases / "e")
+    assert others == ["m.onnx", "m.onnx.data", "out.rejected.onnx"]
+    assert data.startswith("out.rejected.onnx.")
     assert (stored(load("e/out.rejected.onnx").proto)["w2"] == 0).any()
 
 

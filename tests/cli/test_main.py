@@ -12,6 +12,7 @@ import pytest
 from models import ROOT, external_copy, files, norm_net, normal, run, stored
 
 from asr_onnx import __version__
+from asr_onnx.cli import prune as commands
 from asr_onnx.graph.model_file import load
 
 SETTINGS = ("--sparsity", "0.6", "--method", "asr", "--providers", "cpu", "--batch-size", "4")
@@ -79,9 +80,25 @@ def test_external_data_and_in_place_with_force(folder, asr, rng):
     model = norm_net(rng)
     external_copy(model, folder, "e.onnx", "e.onnx.data")
     assert asr("repair", "e.onnx", "--calib", "x.npy", "-o", "e.onnx", "--force", *SETTINGS)[0] == 0
+    (data,) = (f for f in files(folder) if f.endswith(".data"))
+    assert data != "e.onnx.data"
     loaded = load("e.onnx")
     assert loaded.external >= {"w1", "w2"}
     assert run(loaded.proto, x=normal(rng, 2, 3, 8, 8))["y"].shape == (2, 5)
+
+
+def test_an_output_that_came_meanwhile_is_left_alone(folder, asr, monkeypatch):
+    real = commands.prune_model
+
+    def slow(*given):
+        (folder / "p.onnx").write_text("theirs")
+        return real(*given)
+
+    monkeypatch.setattr(commands, "prune_model", slow)
+    code, _, err = asr("prune", "m.onnx", "-o", "p.onnx")
+    assert code == 1 and "p.1.onnx" in err and "--force" in err
+    assert (folder / "p.onnx").read_text() == "theirs"
+    assert (stored(load("p.1.onnx").proto)["w2"] == 0).any()
 
 
 REPAIR = ("repair", "m.onnx", "--calib", "images", "-o", "out.onnx", "-q")

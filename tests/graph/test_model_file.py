@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -11,8 +12,9 @@ from models import bare_net, build, external_copy, files, norm_net, normal, run,
 from onnx import TensorProto, numpy_helper
 
 from asr_onnx.errors import ModelError
-from asr_onnx.graph.model_file import apply, check_in_memory, load, save
+from asr_onnx.graph.model_file import apply, check_in_memory, load
 from asr_onnx.graph.records import Patch
+from asr_onnx.graph.saving import save
 
 
 def described(rng):
@@ -96,7 +98,7 @@ def test_external_data_stays_external(rng, tmp_path):
     (tmp_path / "out").mkdir()
     new = normal(rng, 8, 3, 3, 3)
     save(apply(loaded.proto, Patch({"w1": new})), tmp_path / "out" / "o.onnx", loaded.external)
-    assert files(tmp_path / "out") == ["o.onnx", "o.onnx.data"]
+    assert [Path(f).suffix for f in files(tmp_path / "out")] == [".onnx", ".data"]
     written = onnx.load(tmp_path / "out" / "o.onnx", load_external_data=False)
     assert all(t.data_location == TensorProto.EXTERNAL for t in written.graph.initializer)
     values = stored(load(tmp_path / "out" / "o.onnx").proto)
@@ -204,6 +206,15 @@ def test_a_truncated_model_is_refused(rng, tmp_path):
         (tmp_path / "m.onnx").write_bytes(whole[:size])
         with pytest.raises(ModelError, match="not an ONNX"):
             load(tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("version", [0, onnx.IR_VERSION + 1])
+def test_an_ir_version_that_onnx_refuses_is_refused_by_name(rng, tmp_path, version):
+    model = bare_net(rng)
+    model.ir_version = version
+    onnx.save(model, tmp_path / "m.onnx")
+    with pytest.raises(ModelError, match=f"IR version {version}, .* export with an IR version"):
+        load(tmp_path / "m.onnx")
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from models import bare_net, external_copy, files, stored
+from models import bare_net, external_copy, files, normal, stored
 
 from asr_onnx.errors import ModelError, UsageError
-from asr_onnx.graph import model_file as module
-from asr_onnx.graph.model_file import check_target, load, save
+from asr_onnx.graph import saving as module
+from asr_onnx.graph.model_file import apply, check_target, load
+from asr_onnx.graph.records import Patch
+from asr_onnx.graph.saving import save
 
 
 def test_targets(rng, tmp_path):
@@ -33,11 +36,11 @@ def test_targets(rng, tmp_path):
         check_target(tmp_path, source, force=True)
 
 
-def test_another_models_data_file_is_not_overwritten(tmp_path):
+def test_data_files_that_others_left_are_not_in_the_way(rng, tmp_path):
     (tmp_path / "out.onnx.data").write_bytes(b"precious")
-    with pytest.raises(UsageError, match=r"out.onnx.data' exists already"):
-        check_target(tmp_path / "out.onnx", None, force=False)
-    check_target(tmp_path / "out.onnx", None, force=True)
+    check_target(tmp_path / "out.onnx", None, force=False)
+    save(bare_net(rng), tmp_path / "out.onnx", frozenset({"w1"}), force=False)
+    assert (tmp_path / "out.onnx.data").read_bytes() == b"precious"
 
 
 @pytest.mark.skipif(os.access("/", os.W_OK), reason="this user may write everywhere")
@@ -75,7 +78,79 @@ def test_saving_leaves_no_temporary_folder(rng, tmp_path):
 def test_a_model_is_saved_over_its_own_external_data(rng, tmp_path):
     model = bare_net(rng)
     path = external_copy(model, tmp_path, "m.onnx", "m.onnx.data")
+    for _ in range(2):  # the second finds its own data file
+        loaded = load(path)
+        save(loaded.proto, path, loaded.external)
+        name, data = files(tmp_path)
+        assert re.fullmatch(r"m\.onnx\.[0-9a-f]{8}\.data", data) and name == "m.onnx"
+        np.testing.assert_array_equal(stored(load(path).proto)["w2"], stored(model)["w2"])
+
+
+def test_data_that_another_model_reads_stay(rng, tmp_path):
+    path = external_copy(bare_net(rng), tmp_path, "m.onnx", "m.onnx.data")
+    (tmp_path / "copy.onnx").write_bytes(path.read_bytes())
     loaded = load(path)
     save(loaded.proto, path, loaded.external)
-    assert files(tmp_path) == ["m.onnx", "m.onnx.data"]
-    np.testing.assert_array_equal(stored(load(path).proto)["w2"], stored(model)["w2"])
+    load(tmp_path / "copy.onnx")
+
+
+def test_written_files_have_the_mode_that_any_file_has(rng, tmp_path):
+    save(bare_net(rng), tmp_path / "m.onnx", frozenset({"w1"}))
+    (tmp_path / "any").touch()
+    assert len({p.stat().st_mode for p in tmp_path.iterdir()}) == 1
+    assert len(files(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("step", [0, 1])
+@pytest.mark.parametrize("kill", [False, True], ids=["an error", "a kill"])
+def test_wherever_saving_ends_one_whole_model_is_there(rng, tmp_path, monkeypatch, step, kill):
+    path = external_copy(bare_net(rng), tmp_path, "m.onnx", "m.onnx.data")
+    loaded = load(path)
+    old, new = stored(loaded.proto), normal(rng, 8, 3, 3, 3)
+    steps, move = iter(range(9)), Path.replace
+
+    def fail(self, target):
+        if next(steps) == step:
+            raise (KeyboardInterrupt if kill else OSError(5, "Input/output error"))
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(KeyboardInterrupt if kill else ModelError):
+        save(apply(loaded.proto, Patch({"w1": new})), path, loaded.external)
+    np.testing.assert_array_equal(stored(load(path).proto)["w1"], old["w1"])
+    assert kill or files(tmp_path) == ["m.onnx", "m.onnx.data"]
+    save(apply(loaded.proto, Patch({"w1": new})), path, loaded.external)
+    np.testing.assert_array_equal(stored(load(path).proto)["w1"], new)
+    assert len(files(tmp_path)) == 2
+
+
+def test_data_that_cannot_be_taken_away_do_no_harm(rng, tmp_path, monkeypatch):
+    path = external_copy(bare_net(rng), tmp_path, "m.onnx", "m.onnx.data")
+    loaded = load(path)
+
+    def fail(self, missing_ok=False):
+        raise PermissionError(13, "in use")
+
+    monkeypatch.setattr(Path, "unlink", fail)
+    save(loaded.proto, path, loaded.external)
+    assert len(files(tmp_path)) == 3
+    load(path)
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_an_output_that_came_into_being_is_not_overwritten(rng, tmp_path, monkeypatch, links):
+    if not links:
+        monkeypatch.setattr(module.os, "link", _no_links)
+    model, path = bare_net(rng), tmp_path / "m.onnx"
+    save(model, path, force=False)
+    before = path.read_bytes()
+    for number in (1, 2):
+        kept = tmp_path / f"m.{number}.onnx"
+        with pytest.raises(ModelError, match=rf"finished model is '.*{kept.name}'.* --force"):
+            save(model, path, frozenset({"w1"}), force=False)
+        np.testing.assert_array_equal(stored(load(kept).proto)["w1"], stored(model)["w1"])
+    assert path.read_bytes() == before
+
+
+def _no_links(*_):
+    raise OSError(95, "Operation not supported")

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import bare_net, build, norm_net, norm_weights, normal, run, stored, tap
+from onnx import numpy_helper
 
-from asr_onnx import CalibrationError, ModelError, RepairOptions, repair
+from asr_onnx import CalibrationError, ModelError, RepairOptions, recipe, repair
 from asr_onnx.data.batches import as_batches
 from asr_onnx.graph.inputs import model_inputs
 
@@ -220,6 +221,120 @@ def test_a_model_before_ir_4(rng):
     )
     result = repair(model, normal(rng, 16, 3, 8, 8), options())
     assert [i.name for i in result.model.graph.input] == ["x", "w", "y_bias"]
+
+
+@pytest.mark.parametrize("bn_stats", ["dense", "cumulative"])
+def test_batch_normalization_before_ir_4(rng, bn_stats):
+    model, x = norm_net(rng), normal(rng, 16, 3, 8, 8)
+    wanted = repair(model, x, options(bn_stats=bn_stats)).model
+    model.ir_version = 3
+    for t in model.graph.initializer:
+        listed = onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims)
+        model.graph.input.append(listed)
+    found = repair(model, x, options(bn_stats=bn_stats)).model
+    onnx.checker.check_model(found)
+    for name, value in stored(wanted).items():
+        np.testing.assert_array_equal(stored(found)[name], value)
+
+
+def sparse(name, dense):
+    """A tensor as a sparse initializer."""
+    at = np.flatnonzero(dense)
+    values = numpy_helper.from_array(dense.ravel()[at], name)
+    return onnx.helper.make_sparse_tensor(values, numpy_helper.from_array(at), dense.shape)
+
+
+def test_sparse_initializers_are_kept_and_read(rng):
+    model = build(
+        """net (float[N,3,8,8] x) => (float[N,4,8,8] y) {
+            c = Conv (x, w1)
+            n = Neg (s)
+            a = Add (c, n)
+            y = Conv (a, w2)
+        }""",
+        {"w1": normal(rng, 4, 3, 1, 1), "w2": normal(rng, 4, 4, 1, 1)},
+    )
+    model.graph.sparse_initializer.append(sparse("s", np.float32([0, 2, 0, 3]).reshape(4, 1, 1)))
+    x = normal(rng, 16, 3, 8, 8)
+    result = repair(model, all_of(model, x), options())
+    assert_means_restored(model, result.model, {"x": x}, ["c", "y"])
+    assert result.model.graph.sparse_initializer == model.graph.sparse_initializer
+
+
+def test_a_sparse_weight_is_left_alone_and_the_reason_told(rng):
+    model = build(
+        "net (float[N,3,8,8] x) => (float[N,4,8,8] y) { c = Conv (x, w1) y = Conv (c, w2) }",
+        {"w1": normal(rng, 4, 3, 1, 1)},
+    )
+    model.graph.sparse_initializer.append(sparse("w2", np.float32(np.eye(4)).reshape(4, 4, 1, 1)))
+    (skipped,) = repair(model, normal(rng, 16, 3, 8, 8), options()).skipped
+    assert skipped.reason == "weight 'w2' is stored sparse: make it dense"
+
+
+def cast_net(rng, input="float", stored="float32"):
+    """Two convolutions in float32, whatever is fed and stored."""
+    return build(
+        f"""net ({input}[N,3,8,8] x) => (float[N,8,8,8] y) {{
+            f = Cast <to = 1> (x)
+            v = Cast <to = 1> (w)
+            c = Conv <pads = [1, 1, 1, 1]> (f, v)
+            r = Relu (c)
+            y = Conv <pads = [1, 1, 1, 1]> (r, u)
+        }}""",
+        {"w": normal(rng, 8, 3, 3, 3).astype(stored), "u": normal(rng, 8, 8, 3, 3)},
+    )
+
+
+@pytest.mark.parametrize("how", ["asr", "best"])
+@pytest.mark.parametrize("input", ["float16", "double"])
+@pytest.mark.parametrize("kind", ["float16", "float32", "float64"])
+def test_inputs_and_weights_of_every_float_type(rng, how, input, kind):
+    model = cast_net(rng, input, kind)
+    dtype = {"double": "float64"}.get(input, input)
+    result = repair(model, normal(rng, 40, 3, 8, 8, dtype=dtype), recipe(how, sparsity=0.5))
+    assert stored(result.model)["w"].dtype == kind
+    assert result.sparsity == pytest.approx(0.5, abs=2e-3)
+    after, before = (
+        o["y"].relative_error for o in (result.repaired_outputs, result.pruned_outputs)
+    )
+    assert after < (1.05 if how == "asr" else 0.9) * before
+
+
+def test_double_layers_are_repaired_in_double(rng):
+    model = build(
+        """net (double[N,12] x) => (double[N,5] y) {
+            h = Gemm <transB = 1> (x, w, b)
+            r = Relu (h)
+            y = Gemm <transB = 1> (r, u, c)
+        }""",
+        {
+            "w": normal(rng, 16, 12, dtype="float64"),
+            "b": normal(rng, 16, dtype="float64"),
+            "u": normal(rng, 5, 16, dtype="float64"),
+            "c": normal(rng, 5, dtype="float64"),
+        },
+    )
+    x = normal(rng, 64, 12, dtype="float64")
+    result = repair(model, all_of(model, x), recipe("asr", sparsity=0.5, ops=("Gemm",)))
+    assert {v.dtype for v in stored(result.model).values()} == {np.dtype("float64")}
+    dense, found = (run(tap(m, "h"), x=x)["h"].mean(0) for m in (model, result.model))
+    np.testing.assert_allclose(found, dense, atol=1e-6)
+
+
+def test_double_convolutions_are_refused_with_the_type_and_the_cure(rng):
+    model, x = bare_net(rng, "float64"), normal(rng, 16, 3, 8, 8, dtype="float64")
+    with pytest.raises(ModelError, match=r"'w1' is double: export the model in float32"):
+        repair(model, x, options())
+
+
+def test_bfloat16_is_refused_with_the_type_and_the_cure(rng):
+    bfloat16 = onnx.helper.tensor_dtype_to_np_dtype(onnx.TensorProto.BFLOAT16)
+    model = cast_net(rng, stored=bfloat16)
+    (skipped,) = repair(model, normal(rng, 16, 3, 8, 8), options()).skipped
+    assert skipped.reason == "weight 'v' is stored as bfloat16: export it in float32 or float16"
+    fed = cast_net(rng, "bfloat16")
+    with pytest.raises(ModelError, match=r"'x' is BFLOAT16, .* export the model with inputs of"):
+        repair(fed, normal(rng, 16, 3, 8, 8), options())
 
 
 @pytest.mark.filterwarnings("ignore:overflow")

@@ -34,6 +34,25 @@ def test_the_count_over_all_sites_is_exact(arrays, sparsity):
     assert not kept or not dropped or max(dropped) <= min(kept)
 
 
+signed = st.sampled_from([-np.inf, -2.0, -1.5, -0.0, 0.0, 1e-7, 1.0, 3.0, np.inf])
+
+
+@given(
+    st.sampled_from([np.float16, np.float32, np.float64]).flatmap(
+        lambda kind: st.lists(
+            hnp.arrays(kind, st.integers(1, 40), elements=signed.map(kind)), min_size=1, max_size=4
+        )
+    ),
+    st.floats(0, 1, exclude_max=True),
+)
+def test_over_all_sites_it_is_a_stable_sort_too(arrays, sparsity):
+    masks = global_masks({str(i): a for i, a in enumerate(arrays)}, sparsity)
+    flat = np.concatenate(arrays)
+    np.testing.assert_array_equal(
+        np.concatenate(list(masks.values())), ~smallest(flat, round(sparsity * flat.size))
+    )
+
+
 def test_equal_scores_drop_from_the_front():
     masks = global_masks({"a": np.ones((2, 3)), "b": np.ones(4)}, 0.7)
     np.testing.assert_array_equal(masks["a"], np.zeros((2, 3), bool))

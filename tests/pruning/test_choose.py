@@ -11,7 +11,7 @@ from asr_onnx.graph.sites import find_sites
 from asr_onnx.maths.masks import row_norms, zero_count
 from asr_onnx.pruning.choose import (
     masks_by_score,
-    own_zeros,
+    nonzero,
     prunable,
     rows_are_rescaled,
     site_scores,
@@ -23,7 +23,7 @@ def masks_of(model, **options):
     o, sites = PruneOptions(**options), find_sites(model).sites
     chosen = prunable(sites, o.ops, o.structure, o.include, o.exclude)
     found = masks_by_score(chosen, np.abs, o.structure, o.sparsity, o.row_scale)
-    return own_zeros(sites) | found
+    return {s.name: nonzero(s) for s in sites} | found
 
 
 def test_masks_do_not_change_from_run_to_run(rng):
