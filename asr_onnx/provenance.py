@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
 import platform
@@ -21,6 +20,8 @@ _CHUNK = 1 << 20  # bytes read at a time
 
 def versions() -> dict[str, str]:
     """Versions of Python, the platform and the packages a result depends on."""
+    import importlib.metadata  # slow, and this module is the first to be imported
+
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in _PACKAGES:
         try:
