@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from asr_onnx.cli.options import (
     FILE,
@@ -20,6 +19,7 @@ from asr_onnx.cli.options import (
     record,
 )
 from asr_onnx.cli.progress import reporting
+from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.source import ImageOptions, InputOptions, LabelOptions, holds_images
 from asr_onnx.errors import QualityError
 from asr_onnx.evaluation.comparison import CompareOptions, Comparison
@@ -88,8 +88,8 @@ def compare(
     if json_path and not to_stdout:
         model_file.check_target(json_path, None, force)
     check_reports(reports, None if to_stdout else json_path, force, "that of --json")
-    log = Console(stderr=True, quiet=quiet)
-    out = log if to_stdout else Console(quiet=quiet)
+    log = Terminal(stderr=True, quiet=quiet)
+    out = log if to_stdout else Terminal(quiet=quiet)
     with reporting(log, quiet) as progress:
         result = _compare(dense, others, settings, log, progress)
     for m in result.models:
@@ -97,9 +97,9 @@ def compare(
     for table in comparison_tables.tables(result):
         out.print(table)
     for line in comparison_tables.verdicts(result):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.say(line)
     for line in comparison_tables.remarks(result):
-        log.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
+        log.say(f"warning: {line}")
     if json_path or reports:
         content = _report(result, gates, dense, others, settings)
         if to_stdout:
@@ -109,7 +109,7 @@ def compare(
         write_reports(reports, content)
     if failed := result.failures(gates):
         for failure in failed:
-            click.echo(f"gate failed: {failure}", err=True)
+            complain(f"gate failed: {failure}")
         raise QualityError(f"{len(failed)} quality gate{'s' * (len(failed) > 1)} failed")
 
 
@@ -131,7 +131,7 @@ def _compare(
     dense: Path,
     others: tuple[Path, ...],
     settings: dict[str, Any],
-    log: Console,
+    log: Terminal,
     progress: Progress,
 ) -> Comparison:
     """Open the data, tell what is done to them, and compare."""
@@ -145,7 +145,7 @@ def _compare(
         limit = None if labels else options.num_samples  # labels are of all samples
         data = how.load(with_shapes(model_inputs(loaded.proto), how.shapes), limit)
     if note:
-        log.print(note, highlight=False, markup=False, soft_wrap=True)
+        log.say(note)
     return compare_models(
         loaded,
         others,

@@ -16,8 +16,10 @@ from asr_onnx.cli.prune import prune
 from asr_onnx.cli.render import render
 from asr_onnx.cli.repair import repair
 from asr_onnx.cli.sweep import sweep
+from asr_onnx.cli.terminal import complain
 from asr_onnx.errors import AsrError
 from asr_onnx.provenance import __version__
+from asr_onnx.reports.printable import without_controls
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -39,7 +41,9 @@ def main() -> None:
         with interrupts.unwinding():
             cli.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
+        told = io.StringIO()
+        error.show(told)
+        click.echo(without_controls(told.getvalue()), nl=False, err=True)
         sys.exit(error.exit_code)
     except AsrError as error:
         _fail(str(error), error.exit_code)
@@ -52,5 +56,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo("error: " + " ".join(message.split()), err=True)
+    complain(f"error: {message}")
     sys.exit(code)

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import onnx
-from rich.console import Console
 
 from asr_onnx.cli.options import (
     FILE,
@@ -24,6 +23,7 @@ from asr_onnx.cli.options import (
     record,
 )
 from asr_onnx.cli.progress import reporting
+from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.batches import Batches
 from asr_onnx.data.enough import check_enough
 from asr_onnx.data.source import (
@@ -134,7 +134,7 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
     others of the calibration samples held out), or is worse than plain pruning.  Reports are
     written, the model is not.  --force lets pass what is worse than plain pruning, but no gate.
     """
-    out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
+    out, log = Terminal(quiet=quiet), Terminal(stderr=True, quiet=quiet)
     request = _parse(**settings)
     opened = _open(request, log)
     with reporting(log, quiet) as progress:
@@ -161,11 +161,11 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
         write_reports(request.reports, content, opened.data.batches)
     _print_result(out, result, accuracy, judgement, written, verbose)
     for line in repair_tables.remarks(result):
-        log.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
+        log.say(f"warning: {line}")
     if hint := stronger(result.options):
-        out.print(hint, highlight=False, soft_wrap=True)
+        out.say(hint)
     for failure in judgement.failed:
-        click.echo(f"gate failed: {failure}", err=True)
+        complain(f"gate failed: {failure}")
     if not judgement.passed:
         raise QualityError(judgement.refusal(kept=written))
 
@@ -211,7 +211,7 @@ def _figures(gates: Gates, settings: dict[str, Any]) -> Figures:
     return figures
 
 
-def _open(request: Request, log: Console) -> Prepared:
+def _open(request: Request, log: Terminal) -> Prepared:
     """Read the models and open the data; tell what is done to them, and what looks wrong."""
     loaded = model_file.load(request.model)
     reference = loaded.proto
@@ -231,13 +231,13 @@ def _open(request: Request, log: Console) -> Prepared:
     how = request.calibration
     labelled = LabelledData.of(reference, request.model, request.labels, how, device)
     for note in data.notes:
-        log.print(note, highlight=False, markup=False, soft_wrap=True)
+        log.say(note)
     count = batches.num_solve + batches.num_held_out
-    log.print(f"calibration: {count} samples, {data.preprocessing}", highlight=False)
+    log.print(f"calibration: {count} samples, {data.preprocessing}")
     misfit = check_preprocessing(reference, batches, device)
     warnings = tuple(filter(None, (*enough, misfit)))
     for warning in warnings:
-        log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
+        log.say(f"warning: {warning}")
     return Prepared(loaded, reference, data, labelled, warnings)
 
 
@@ -292,7 +292,7 @@ def _report(
 
 
 def _print_result(
-    out: Console,
+    out: Terminal,
     result: RepairResult,
     accuracy: Comparison | None,
     judgement: Judgement,
@@ -300,7 +300,7 @@ def _print_result(
     verbose: bool,
 ) -> None:
     for line in repair_tables.summary(result, judgement, written):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.say(line)
     out.print(repair_tables.output_table(result))
     sites = repair_tables.site_table if verbose else repair_tables.worst_sites
     out.print(sites(result))
@@ -309,4 +309,4 @@ def _print_result(
     if accuracy:
         out.print(comparison_tables.accuracy_table(accuracy))
         for line in comparison_tables.verdicts(accuracy):
-            out.print(line, highlight=False, markup=False, soft_wrap=True)
+            out.say(line)
