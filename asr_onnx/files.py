@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from asr_onnx.errors import AsrError
+from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.interrupts import shielded, wrote
 
 if sys.platform != "win32":
@@ -40,6 +40,17 @@ def write_text(path: Path, text: str) -> None:
             move(staged, path)
     except OSError as error:
         raise AsrError(f"'{path}' cannot be written: {error.strerror}") from None
+
+
+def check_folder(folder: Path) -> None:
+    """Try, before any work, whether an output can be written there; raises ``UsageError``."""
+    try:
+        with staging(folder):
+            pass
+    except OSError as error:
+        raise UsageError(
+            f"folder '{folder}' of the output cannot be written to: {error.strerror}"
+        ) from None
 
 
 def move(staged: Path, target: Path) -> None:

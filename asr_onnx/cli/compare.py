@@ -32,7 +32,7 @@ from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.options import Execution
 from asr_onnx.parallel import Progress
-from asr_onnx.provenance import dumps, sha256
+from asr_onnx.provenance import Inputs, dumps
 from asr_onnx.reports import comparison_tables
 from asr_onnx.reports.files import check_reports, write_reports
 
@@ -91,17 +91,17 @@ def compare(
     log = Terminal(stderr=True, quiet=quiet)
     out = log if to_stdout else Terminal(quiet=quiet)
     with reporting(log, quiet) as progress:
-        result = _compare(dense, others, settings, log, progress)
+        result, inputs = _compare(dense, others, settings, log, progress)
     for m in result.models:
         require_measurable(gates, m.outputs, m.metrics)
     for table in comparison_tables.tables(result):
         out.print(table)
     for line in comparison_tables.verdicts(result):
         out.say(line)
-    for line in comparison_tables.remarks(result):
+    for line in (*inputs.changed(), *comparison_tables.remarks(result)):
         log.say(f"warning: {line}")
     if json_path or reports:
-        content = _report(result, gates, dense, others, settings)
+        content = _report(result, gates, inputs, settings)
         if to_stdout:
             click.echo(dumps(content), nl=False)
         elif json_path:
@@ -133,10 +133,11 @@ def _compare(
     settings: dict[str, Any],
     log: Terminal,
     progress: Progress,
-) -> Comparison:
-    """Open the data, tell what is done to them, and compare."""
+) -> tuple[Comparison, Inputs]:
+    """Open models and data, tell what is done to them, and compare."""
     how, options = record(InputOptions, settings), record(CompareOptions, settings)
-    loaded = model_file.load(dense)
+    loaded, *rest = map(model_file.load, (dense, *others))
+    inputs = Inputs.of(model_file.files(dense, *others))
     data, labels = settings["data"], settings["labels"]
     preprocess, note = None, None
     if data:
@@ -146,9 +147,9 @@ def _compare(
         data = how.load(with_shapes(model_inputs(loaded.proto), how.shapes), limit)
     if note:
         log.say(note)
-    return compare_models(
+    found = compare_models(
         loaded,
-        others,
+        rest,
         data,
         False if settings["no_labels"] else labels,
         options,
@@ -159,19 +160,19 @@ def _compare(
         execution=record(Execution, settings),
         progress=progress,
     )
+    return found, inputs
 
 
 def _report(
     result: Comparison,
     gates: Gates,
-    dense: Path,
-    others: tuple[Path, ...],
+    inputs: Inputs,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     path = record(InputOptions, settings).source(settings["data"], "--data")
     return comparison_tables.to_dict(
         result,
         gates,
-        files=sha256(model_file.files(dense, *others)),
+        files=dict(inputs.hashes),
         data={"path": path, "seed": record(CompareOptions, settings).seed},
     )

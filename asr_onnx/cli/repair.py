@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from asr_onnx.data.source import (
     open_data,
 )
 from asr_onnx.declare import flag
-from asr_onnx.errors import QualityError
+from asr_onnx.errors import AsrError, QualityError
 from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.figures import Figures
 from asr_onnx.evaluation.gates import Gates, require_measurable
@@ -46,7 +47,7 @@ from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.options import MASK_OPTIONS, Execution, RepairOptions, stronger
 from asr_onnx.pipeline import repair as repair_model
-from asr_onnx.provenance import sha256
+from asr_onnx.provenance import Inputs, sha256
 from asr_onnx.repairing.job import run_checked
 from asr_onnx.repairing.result import RepairResult
 from asr_onnx.repairing.verdict import Judgement, judge
@@ -82,6 +83,7 @@ class Prepared:
     reference: onnx.ModelProto  # the dense model, with the names of the other
     data: DataSource
     labelled: LabelledData | None
+    inputs: Inputs
     warnings: tuple[str, ...]
 
 
@@ -153,14 +155,19 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
         with reporting(log, quiet) as progress:
             accuracy = opened.labelled.compare({name: result.model}, progress)
     judgement = judge(result, request.gates, name, accuracy, allow_worse=request.force)
+    changed = list(opened.inputs.changed())  # now, as the output may be one of them
     written = request.target if judgement.passed else request.rejected
     if written:
         model_file.save(result.model, written, opened.model.external)
-    if request.reports:
-        content = _report(request, opened, result, judgement, accuracy, written)
-        write_reports(request.reports, content, opened.data.batches)
     _print_result(out, result, accuracy, judgement, written, verbose)
-    for line in repair_tables.remarks(result):
+    if request.reports:  # after the model, whose hash they have
+        content = _report(request, opened, result, judgement, accuracy, written, changed)
+        try:
+            write_reports(request.reports, content, opened.data.batches)
+        except AsrError as error:
+            model = f"the model is written: '{written}'" if written else "no model is written"
+            raise AsrError(f"{error}; {model}") from None
+    for line in (*changed, *repair_tables.remarks(result)):
         log.say(f"warning: {line}")
     if hint := stronger(result.options):
         out.say(hint)
@@ -217,6 +224,7 @@ def _open(request: Request, log: Terminal) -> Prepared:
     reference = loaded.proto
     if request.dense:
         reference = rename_like(model_file.load(request.dense).proto, loaded.proto)
+    inputs = Inputs.of(model_file.files(*filter(None, (request.model, request.dense))))
     calibration = request.calibration.beside(request.labels.data)
     data = open_data(loaded.proto, request.model, calibration)
     batches = data.batches
@@ -238,7 +246,7 @@ def _open(request: Request, log: Terminal) -> Prepared:
     warnings = tuple(filter(None, (*enough, misfit)))
     for warning in warnings:
         log.say(f"warning: {warning}")
-    return Prepared(loaded, reference, data, labelled, warnings)
+    return Prepared(loaded, reference, data, labelled, inputs, warnings)
 
 
 def _try_figures(
@@ -270,10 +278,11 @@ def _report(
     judgement: Judgement,
     accuracy: Comparison | None,
     written: Path | None,
+    changed: Sequence[str],
 ) -> dict[str, Any]:
     """The report's content, with all that it takes to do the repair again."""
     passed, how = judgement.passed, request.calibration
-    files = [p for p in (request.model, request.dense, written) if p]
+    files = dict(opened.inputs.hashes) | sha256(model_file.files(written) if written else ())
     return repair_tables.to_dict(
         result,
         model=str(request.model),
@@ -281,13 +290,13 @@ def _report(
         rejected=str(request.rejected) if request.rejected and not passed else None,
         **repair_tables.judgement_dict(judgement, accuracy, request.labels.data),
         preprocessing=opened.data.preprocessing,
-        warnings=list(opened.warnings),
+        warnings=[*opened.warnings, *changed],
         data={
             "path": opened.data.path,
             **{n: getattr(how, n) for n in ("seed", "num_samples", "batch_size", "holdout")},
         },
         execution=vars(request.execution),
-        files=sha256(model_file.files(*files)),
+        files=files,
     )
 
 

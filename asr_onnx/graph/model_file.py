@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError, UsageError
-from asr_onnx.files import move, staging
+from asr_onnx.files import check_folder, move, staging
 from asr_onnx.graph.records import Patch
 from asr_onnx.graph.wiring import subgraphs
 from asr_onnx.interrupts import shielded
@@ -223,8 +222,7 @@ def check_target(target: Path, source: Path | None, force: bool) -> None:
         raise UsageError(f"output '{target}' is a folder: name a file")
     if not target.parent.is_dir():
         raise UsageError(f"folder '{target.parent}' of the output does not exist")
-    if not os.access(target.parent, os.W_OK):
-        raise UsageError(f"folder '{target.parent}' of the output cannot be written to")
+    check_folder(target.parent)
     data = target.with_name(target.name + ".data")
     if data.exists() and not force:  # it may be another model's
         raise UsageError(f"'{data}' exists already: give another -o, or --force to overwrite")
