@@ -59,7 +59,7 @@ def named(option: str, expression: str | None, site: Site) -> bool:
 
 def excluded(site: Site, exclude: str | None) -> bool:
     """Whether a site is to stay as it is, linear heads included; see ``prunable``."""
-    return exclude is not None and named("exclude", exclude, site)
+    return bool(exclude) and named("exclude", exclude, site)
 
 
 def compiled(name: str, expression: str | None) -> re.Pattern[str]:
