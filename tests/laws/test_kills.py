@@ -24,19 +24,19 @@ REPAIR = ("repair", "m.onnx", "--calib", "x.npy", "--providers", "cpu", "--force
 # A run that tells where it is, and takes its time to put files into their places.
 RUN = """
 import os, pathlib, sys, time
-from asr_onnx.cli import main, repair
-from asr_onnx.graph import model_file
+import onnx
+from asr_onnx.cli import main
 
 def slow(source, target, replace=os.replace):
     time.sleep(0.06)
     replace(source, target)
     time.sleep(0.06)
 
-def save(*words, save=model_file.save):
+def save(*words, save=onnx.save_model, **settings):
     print("saving", flush=True)
-    save(*words)
+    save(*words, **settings)
 
-os.replace, model_file.save = slow, save
+os.replace, onnx.save_model = slow, save
 pathlib.Path.replace = lambda path, target: slow(path, target)
 print("working", flush=True)
 main.main()
@@ -87,7 +87,7 @@ def hit(number, phase, seconds):
 def moments(count):
     """Moments of both phases, the same in every run."""
     chance = random.Random(7)
-    longest = {"working": 0.5, "saving": 0.3}  # seconds
+    longest = {"working": 0.3, "saving": 0.22}  # seconds
     return [
         (phase, chance.uniform(0, most)) for _ in range(count) for phase, most in longest.items()
     ]
@@ -110,7 +110,7 @@ def test_a_killed_run_leaves_the_old_model_or_the_new_one(settled, asr):
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_says_what_it_leaves(settled, asr, number, code):
     folder, (new, old) = settled
-    for phase, seconds in moments(5):
+    for phase, seconds in moments(4):
         ended, told = hit(number, phase, seconds)
         now = found()
         assert not list(folder.glob(".asr-onnx-*"))
