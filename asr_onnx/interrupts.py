@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _NAMED = 3  # files beyond which the line counts them
@@ -47,8 +48,13 @@ def unwinding() -> Iterator[None]:
     finally:
         _watch(signal.SIG_IGN)  # the interpreter is about to go
     if _received is not None:
-        sys.stderr.write(_line())
-        sys.exit(128 + _received)
+        stop(_received)
+
+
+def stop(number: int) -> NoReturn:
+    """Tell what was written, and exit as after the signal."""
+    sys.stderr.write(_line())
+    sys.exit(128 + number)
 
 
 def wrote(path: os.PathLike[str] | str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import signal
 import sys
 from typing import NoReturn
 
@@ -40,6 +41,8 @@ def main() -> None:
     try:
         with interrupts.unwinding():
             cli.main(standalone_mode=False)
+    except click.exceptions.Abort:  # a KeyboardInterrupt that came from elsewhere, as of a worker
+        interrupts.stop(signal.SIGINT)
     except click.ClickException as error:
         told = io.StringIO()
         error.show(told)
