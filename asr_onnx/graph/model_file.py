@@ -14,6 +14,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.files import check_folder
 from asr_onnx.graph.records import Patch
 from asr_onnx.graph.tensor_values import (
     VALUE_FIELDS,
@@ -239,5 +240,4 @@ def check_target(target: Path, source: Path | None, force: bool) -> None:
         raise UsageError(f"output '{target}' is a folder: name a file")
     if not target.parent.is_dir():
         raise UsageError(f"folder '{target.parent}' of the output does not exist")
-    if not os.access(target.parent, os.W_OK):
-        raise UsageError(f"folder '{target.parent}' of the output cannot be written to")
+    check_folder(target.parent)

@@ -10,8 +10,6 @@ import hashlib
 import itertools
 import mmap
 import os
-import shutil
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,8 +18,10 @@ import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
 from asr_onnx.errors import ModelError
+from asr_onnx.files import staging
 from asr_onnx.graph.model_file import files, tensors
 from asr_onnx.graph.tensor_values import LARGE, held, is_in_file, nbytes, opened, refer
+from asr_onnx.interrupts import shielded, wrote
 
 _PAGE = 4096  # large tensors begin at one, so that they can be mapped
 _WORD = 64
@@ -43,21 +43,19 @@ def save(
     protobuf's 2 GiB.
     """
     target = Path(target)
-    folder = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".asr-onnx-", dir=target.parent))
-        staged, data = _staged(proto, external, folder, target.name)
-        onnx.save_model(staged, folder / target.name, format="protobuf")
-        _into_place(folder, target, data, force)
+        with staging(target.parent) as folder:
+            staged, data = _staged(proto, external, folder, target.name)
+            onnx.save_model(staged, folder / target.name, format="protobuf")
+            with shielded():
+                _into_place(folder, target, data, force)
+                wrote(target)
     except OSError as error:
         raise ModelError(f"output '{target}' cannot be written: {error.strerror}") from None
     except (ValueError, EncodeError):
         raise ModelError(
             f"output '{target}' would exceed protobuf's 2 GiB: save the input with external data"
         ) from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _staged(
