@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import resource
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -20,12 +21,13 @@ _CEILING = 6 << 30  # bytes of address space, so that a call cannot take the mac
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a call came to: its ``value``, or its ``fault``; ``memory`` in bytes it took at most."""
+    """What a call came to: its ``value``, or its ``fault``; and what it took of memory and time."""
 
     job: Any
     value: Any = None
     fault: str = ""
-    memory: int = 0
+    memory: int = 0  # bytes more than before, at most
+    seconds: float = 0.0
 
 
 def calls(function: Callable[[Any], Any], jobs: Iterable[Any], seconds: float) -> Iterator[Outcome]:
@@ -56,7 +58,7 @@ def calls(function: Callable[[Any], Any], jobs: Iterable[Any], seconds: float) -
         child.join()
         here.close()
         child = None
-        yield Outcome(job, fault=fault)
+        yield Outcome(job, fault=fault, seconds=seconds)
     if child:
         here.close()
         child.join()
@@ -71,12 +73,12 @@ def _serve(function: Callable[[Any], Any], parent: Connection) -> None:
             job = parent.recv()
         except EOFError:
             return
-        value, fault, before = None, "", _forget_peak()
+        value, fault, before, start = None, "", _forget_peak(), time.perf_counter()
         try:
             value = function(job)
         except Exception:
             fault = traceback.format_exc()
-        parent.send((value, fault, _status("VmHWM") - before))
+        parent.send((value, fault, _status("VmHWM") - before, time.perf_counter() - start))
 
 
 def _forget_peak() -> int:
