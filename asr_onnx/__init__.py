@@ -1,11 +1,13 @@
 """Prune an exported ONNX CNN and repair its accuracy without training.
 
-Names are loaded when they are used (PEP 562): importing the package loads no other package.
+Names are loaded when they are used (PEP 562): importing the package loads no other package.  That
+of ONNX Runtime is thus imported after this file, which keeps it from writing into the home folder.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 from asr_onnx.provenance import __version__ as __version__
@@ -40,6 +42,9 @@ if TYPE_CHECKING:
     from asr_onnx.repairing.result import RepairResult as RepairResult
     from asr_onnx.repairing.result import SiteReport as SiteReport
     from asr_onnx.sweeps.grid import sweep as sweep
+
+# Its telemetry would write a device id and a data base of events there, and send them.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _MODULES = {
     "data.batches": ("Batches", "as_batches"),

@@ -80,10 +80,16 @@ class PruneOptions:
         ("Conv",), f"Operators to prune, of {','.join(OPS)}.", kind="words"
     )
     include: str | None = option(
-        None, "Prune only weights or nodes that match.", kind="text", metavar="REGEX"
+        None,
+        "Prune only weights or nodes that match; the others, and linear heads, may be repaired.",
+        kind="text",
+        metavar="REGEX",
     )
     exclude: str | None = option(
-        None, "Do not prune weights or nodes that match.", kind="text", metavar="REGEX"
+        None,
+        "Leave weights or nodes that match as they are: neither pruned nor repaired.",
+        kind="text",
+        metavar="REGEX",
     )
     row_scale: str = option(
         "auto",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import json
 import math
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ _CHUNK = 1 << 20  # bytes read at a time
 
 def versions() -> dict[str, str]:
     """Versions of Python, the platform and the packages a result depends on."""
+    import importlib.metadata  # slow, and this module is the first to be imported
+
     found = {"python": platform.python_version(), "platform": platform.platform()}
     for name in _PACKAGES:
         try:
@@ -43,6 +45,38 @@ def sha256(paths: Iterable[Path]) -> dict[str, str]:
             raise AsrError(f"'{path}' cannot be read: {error.strerror}") from None
         found[str(path)] = digest.hexdigest()
     return found
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Hashes of files as they were before the work, by path as given, and their size and time."""
+
+    hashes: Mapping[str, str]
+    stamps: Mapping[Path, tuple[int, int] | None]
+
+    @classmethod
+    def of(cls, paths: Iterable[Path]) -> Inputs:
+        """Raises ``AsrError`` naming a file that cannot be read."""
+        paths = list(paths)
+        stamps = {p: _stamp(p) for p in paths}
+        return cls(sha256(paths), stamps)
+
+    def changed(self) -> Iterator[str]:
+        """A sentence for each file that is another now."""
+        for path, stamp in self.stamps.items():
+            if _stamp(path) != stamp:
+                yield (
+                    f"'{path}' was changed during the run: the result is of the file as it was "
+                    "before, and so is its hash in the report"
+                )
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
 
 
 def plain(value: Any) -> Any:

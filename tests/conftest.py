@@ -12,6 +12,7 @@ from hypothesis import settings
 from models import balanced, norm_net, normal
 from PIL import Image
 
+from asr_onnx import interrupts
 from asr_onnx.cli import main as cli
 from asr_onnx.execution import session
 
@@ -59,7 +60,9 @@ def folder(tmp_path, rng, monkeypatch):
 @pytest.fixture
 def asr(monkeypatch, capsys):
     """Run the command line in this process: (exit code, stdout, stderr)."""
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(interrupts.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(interrupts, "_written", [])
+    monkeypatch.setattr(interrupts, "_received", None)
 
     def call(*words):
         monkeypatch.setattr(sys, "argv", ["asr-onnx", *map(str, words)])

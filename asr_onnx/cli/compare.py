@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from asr_onnx.cli.options import (
     FILE,
@@ -20,6 +19,7 @@ from asr_onnx.cli.options import (
     record,
 )
 from asr_onnx.cli.progress import reporting
+from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.source import ImageOptions, InputOptions, LabelOptions, holds_images
 from asr_onnx.errors import QualityError
 from asr_onnx.evaluation.comparison import CompareOptions, Comparison
@@ -32,7 +32,7 @@ from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.options import Execution
 from asr_onnx.parallel import Progress
-from asr_onnx.provenance import dumps, sha256
+from asr_onnx.provenance import Inputs, dumps
 from asr_onnx.reports import comparison_tables
 from asr_onnx.reports.files import check_reports, write_reports
 
@@ -88,20 +88,20 @@ def compare(
     if json_path and not to_stdout:
         model_file.check_target(json_path, None, force)
     check_reports(reports, None if to_stdout else json_path, force, "that of --json")
-    log = Console(stderr=True, quiet=quiet)
-    out = log if to_stdout else Console(quiet=quiet)
+    log = Terminal(stderr=True, quiet=quiet)
+    out = log if to_stdout else Terminal(quiet=quiet)
     with reporting(log, quiet) as progress:
-        result = _compare(dense, others, settings, log, progress)
+        result, inputs = _compare(dense, others, settings, log, progress)
     for m in result.models:
         require_measurable(gates, m.outputs, m.metrics)
     for table in comparison_tables.tables(result):
         out.print(table)
     for line in comparison_tables.verdicts(result):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
-    for line in comparison_tables.remarks(result):
-        log.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
+        out.say(line)
+    for line in (*inputs.changed(), *comparison_tables.remarks(result)):
+        log.say(f"warning: {line}")
     if json_path or reports:
-        content = _report(result, gates, dense, others, settings)
+        content = _report(result, gates, inputs, settings)
         if to_stdout:
             click.echo(dumps(content), nl=False)
         elif json_path:
@@ -109,7 +109,7 @@ def compare(
         write_reports(reports, content)
     if failed := result.failures(gates):
         for failure in failed:
-            click.echo(f"gate failed: {failure}", err=True)
+            complain(f"gate failed: {failure}")
         raise QualityError(f"{len(failed)} quality gate{'s' * (len(failed) > 1)} failed")
 
 
@@ -131,12 +131,13 @@ def _compare(
     dense: Path,
     others: tuple[Path, ...],
     settings: dict[str, Any],
-    log: Console,
+    log: Terminal,
     progress: Progress,
-) -> Comparison:
-    """Open the data, tell what is done to them, and compare."""
+) -> tuple[Comparison, Inputs]:
+    """Open models and data, tell what is done to them, and compare."""
     how, options = record(InputOptions, settings), record(CompareOptions, settings)
-    loaded = model_file.load(dense)
+    loaded, *rest = map(model_file.load, (dense, *others))
+    inputs = Inputs.of(model_file.files(dense, *others))
     data, labels = settings["data"], settings["labels"]
     preprocess, note = None, None
     if data:
@@ -145,10 +146,10 @@ def _compare(
         limit = None if labels else options.num_samples  # labels are of all samples
         data = how.load(with_shapes(model_inputs(loaded.proto), how.shapes), limit)
     if note:
-        log.print(note, highlight=False, markup=False, soft_wrap=True)
-    return compare_models(
+        log.say(note)
+    found = compare_models(
         loaded,
-        others,
+        rest,
         data,
         False if settings["no_labels"] else labels,
         options,
@@ -159,19 +160,19 @@ def _compare(
         execution=record(Execution, settings),
         progress=progress,
     )
+    return found, inputs
 
 
 def _report(
     result: Comparison,
     gates: Gates,
-    dense: Path,
-    others: tuple[Path, ...],
+    inputs: Inputs,
     settings: dict[str, Any],
 ) -> dict[str, Any]:
     path = record(InputOptions, settings).source(settings["data"], "--data")
     return comparison_tables.to_dict(
         result,
         gates,
-        files=sha256(model_file.files(dense, *others)),
+        files=dict(inputs.hashes),
         data={"path": path, "seed": record(CompareOptions, settings).seed},
     )

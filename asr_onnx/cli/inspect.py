@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from asr_onnx.cli.options import MODEL, command, group, of, record
+from asr_onnx.cli.terminal import Terminal
 from asr_onnx.graph import model_file
 from asr_onnx.options import PruneOptions
 from asr_onnx.pipeline import inspect as inspect_model
@@ -21,11 +20,10 @@ def inspect(model: Path, **settings: Any) -> None:
     """List what would be pruned and repaired in MODEL, and what not and why."""
     options = record(PruneOptions, settings)
     found = inspect_model(model_file.load(model).proto, options.ops)
-    console = Console()
+    console = Terminal()
     for table in tables(found):
         console.print(table)
     console.print(
         f"{len(found.sites)} sites, {found.weights:,} weights, {found.zeros:,} of them zero; "
-        f"BatchNormalization {'folded or absent' if found.folded else 'kept'}",
-        highlight=False,
+        f"BatchNormalization {'folded or absent' if found.folded else 'kept'}"
     )

@@ -7,15 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich import progress as bars
-from rich.console import Console
 
+from asr_onnx.cli.terminal import Terminal
 from asr_onnx.parallel import Progress
+from asr_onnx.reports.printable import printable
 
 _LINES = 10  # plain lines a run may print
 
 
 @contextmanager
-def reporting(console: Console, quiet: bool = False) -> Iterator[Progress]:
+def reporting(console: Terminal, quiet: bool = False) -> Iterator[Progress]:
     """Yield a function to call with (done, total, what)."""
     if quiet:
         yield lambda done, total, what: None
@@ -24,7 +25,7 @@ def reporting(console: Console, quiet: bool = False) -> Iterator[Progress]:
         yield _plain(console)
         return
     columns = (
-        bars.TextColumn("{task.description}"),
+        bars.TextColumn("{task.description}", markup=False),
         bars.BarColumn(),
         bars.MofNCompleteColumn(),
         bars.TimeElapsedColumn(),
@@ -34,11 +35,11 @@ def reporting(console: Console, quiet: bool = False) -> Iterator[Progress]:
     with bars.Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("reading calibration data", total=None)
         yield lambda done, total, what: bar.update(
-            task, completed=done, total=total, description=what
+            task, completed=done, total=total, description=printable(what)
         )
 
 
-def _plain(console: Console) -> Progress:
+def _plain(console: Terminal) -> Progress:
     shown, began = -1, time.monotonic()
 
     def report(done: int, total: int, what: str) -> None:
@@ -50,6 +51,6 @@ def _plain(console: Console) -> Progress:
             shown = tenth
             left = (time.monotonic() - began) / done * (total - done) if done else 0.0
             more = f", about {left:.0f} s left" if left >= 1 else ""
-            console.print(f"{done}/{total} {what}{more}", highlight=False, markup=False)
+            console.print(f"{done}/{total} {what}{more}")
 
     return report

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from asr_onnx.cli.options import FORCE, MODEL, QUIET, command, group, of, output, record
+from asr_onnx.cli.terminal import Terminal
 from asr_onnx.graph import model_file
 from asr_onnx.options import PruneOptions
 from asr_onnx.pipeline import inspect
@@ -29,6 +28,4 @@ def prune(model: Path, output: Path | None, force: bool, quiet: bool, **settings
     pruned = prune_model(loaded.proto, options)
     model_file.save(pruned, target, loaded.external)
     found = inspect(pruned)
-    Console(quiet=quiet).print(
-        f"{found.zeros:,} of {found.weights:,} weights are zero → {target}", highlight=False
-    )
+    Terminal(quiet=quiet).print(f"{found.zeros:,} of {found.weights:,} weights are zero → {target}")

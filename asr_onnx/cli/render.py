@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 from jinja2 import TemplateError
-from rich.console import Console
 
 from asr_onnx.cli.options import FILE, FORCE, QUIET, command, group, output
+from asr_onnx.cli.terminal import Terminal
 from asr_onnx.errors import AsrError
 from asr_onnx.reports.files import check_reports, read_report, write_reports
 
@@ -25,4 +25,4 @@ def render(report: Path, output: Path | None, force: bool, quiet: bool) -> None:
         write_reports([target], content)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, TemplateError) as error:
         raise AsrError(f"report '{report}' is damaged ({type(error).__name__}: {error})") from None
-    Console(quiet=quiet).print(f"→ {target}", highlight=False, markup=False, soft_wrap=True)
+    Terminal(quiet=quiet).say(f"→ {target}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import onnx
-from rich.console import Console
 
 from asr_onnx.cli.options import (
     FILE,
@@ -24,6 +24,7 @@ from asr_onnx.cli.options import (
     record,
 )
 from asr_onnx.cli.progress import reporting
+from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.batches import Batches
 from asr_onnx.data.enough import check_enough
 from asr_onnx.data.source import (
@@ -34,7 +35,7 @@ from asr_onnx.data.source import (
     open_data,
 )
 from asr_onnx.declare import flag
-from asr_onnx.errors import QualityError
+from asr_onnx.errors import AsrError, QualityError
 from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.figures import Figures
 from asr_onnx.evaluation.gates import Gates, require_measurable
@@ -46,7 +47,7 @@ from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.options import MASK_OPTIONS, Execution, RepairOptions, stronger
 from asr_onnx.pipeline import repair as repair_model
-from asr_onnx.provenance import sha256
+from asr_onnx.provenance import Inputs, sha256
 from asr_onnx.repairing.job import run_checked
 from asr_onnx.repairing.result import RepairResult
 from asr_onnx.repairing.verdict import Judgement, judge
@@ -82,6 +83,7 @@ class Prepared:
     reference: onnx.ModelProto  # the dense model, with the names of the other
     data: DataSource
     labelled: LabelledData | None
+    inputs: Inputs
     warnings: tuple[str, ...]
 
 
@@ -134,7 +136,7 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
     others of the calibration samples held out), or is worse than plain pruning.  Reports are
     written, the model is not.  --force lets pass what is worse than plain pruning, but no gate.
     """
-    out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
+    out, log = Terminal(quiet=quiet), Terminal(stderr=True, quiet=quiet)
     request = _parse(**settings)
     opened = _open(request, log)
     with reporting(log, quiet) as progress:
@@ -153,19 +155,24 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
         with reporting(log, quiet) as progress:
             accuracy = opened.labelled.compare({name: result.model}, progress)
     judgement = judge(result, request.gates, name, accuracy, allow_worse=request.force)
+    changed = list(opened.inputs.changed())  # now, as the output may be one of them
     written = request.target if judgement.passed else request.rejected
     if written:
         model_file.save(result.model, written, opened.model.external)
-    if request.reports:
-        content = _report(request, opened, result, judgement, accuracy, written)
-        write_reports(request.reports, content, opened.data.batches)
     _print_result(out, result, accuracy, judgement, written, verbose)
-    for line in repair_tables.remarks(result):
-        log.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
+    if request.reports:  # after the model, whose hash they have
+        content = _report(request, opened, result, judgement, accuracy, written, changed)
+        try:
+            write_reports(request.reports, content, opened.data.batches)
+        except AsrError as error:
+            model = f"the model is written: '{written}'" if written else "no model is written"
+            raise AsrError(f"{error}; {model}") from None
+    for line in (*changed, *repair_tables.remarks(result)):
+        log.say(f"warning: {line}")
     if hint := stronger(result.options):
-        out.print(hint, highlight=False, soft_wrap=True)
+        out.say(hint)
     for failure in judgement.failed:
-        click.echo(f"gate failed: {failure}", err=True)
+        complain(f"gate failed: {failure}")
     if not judgement.passed:
         raise QualityError(judgement.refusal(kept=written))
 
@@ -211,12 +218,13 @@ def _figures(gates: Gates, settings: dict[str, Any]) -> Figures:
     return figures
 
 
-def _open(request: Request, log: Console) -> Prepared:
+def _open(request: Request, log: Terminal) -> Prepared:
     """Read the models and open the data; tell what is done to them, and what looks wrong."""
     loaded = model_file.load(request.model)
     reference = loaded.proto
     if request.dense:
         reference = rename_like(model_file.load(request.dense).proto, loaded.proto)
+    inputs = Inputs.of(model_file.files(*filter(None, (request.model, request.dense))))
     calibration = request.calibration.beside(request.labels.data)
     data = open_data(loaded.proto, request.model, calibration)
     batches = data.batches
@@ -231,14 +239,14 @@ def _open(request: Request, log: Console) -> Prepared:
     how = request.calibration
     labelled = LabelledData.of(reference, request.model, request.labels, how, device)
     for note in data.notes:
-        log.print(note, highlight=False, markup=False, soft_wrap=True)
+        log.say(note)
     count = batches.num_solve + batches.num_held_out
-    log.print(f"calibration: {count} samples, {data.preprocessing}", highlight=False)
+    log.print(f"calibration: {count} samples, {data.preprocessing}")
     misfit = check_preprocessing(reference, batches, device)
     warnings = tuple(filter(None, (*enough, misfit)))
     for warning in warnings:
-        log.print(f"warning: {warning}", highlight=False, markup=False, soft_wrap=True)
-    return Prepared(loaded, reference, data, labelled, warnings)
+        log.say(f"warning: {warning}")
+    return Prepared(loaded, reference, data, labelled, inputs, warnings)
 
 
 def _try_figures(
@@ -270,10 +278,11 @@ def _report(
     judgement: Judgement,
     accuracy: Comparison | None,
     written: Path | None,
+    changed: Sequence[str],
 ) -> dict[str, Any]:
     """The report's content, with all that it takes to do the repair again."""
     passed, how = judgement.passed, request.calibration
-    files = [p for p in (request.model, request.dense, written) if p]
+    files = dict(opened.inputs.hashes) | sha256(model_file.files(written) if written else ())
     return repair_tables.to_dict(
         result,
         model=str(request.model),
@@ -281,18 +290,18 @@ def _report(
         rejected=str(request.rejected) if request.rejected and not passed else None,
         **repair_tables.judgement_dict(judgement, accuracy, request.labels.data),
         preprocessing=opened.data.preprocessing,
-        warnings=list(opened.warnings),
+        warnings=[*opened.warnings, *changed],
         data={
             "path": opened.data.path,
             **{n: getattr(how, n) for n in ("seed", "num_samples", "batch_size", "holdout")},
         },
         execution=vars(request.execution),
-        files=sha256(model_file.files(*files)),
+        files=files,
     )
 
 
 def _print_result(
-    out: Console,
+    out: Terminal,
     result: RepairResult,
     accuracy: Comparison | None,
     judgement: Judgement,
@@ -300,7 +309,7 @@ def _print_result(
     verbose: bool,
 ) -> None:
     for line in repair_tables.summary(result, judgement, written):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.say(line)
     out.print(repair_tables.output_table(result))
     sites = repair_tables.site_table if verbose else repair_tables.worst_sites
     out.print(sites(result))
@@ -309,4 +318,4 @@ def _print_result(
     if accuracy:
         out.print(comparison_tables.accuracy_table(accuracy))
         for line in comparison_tables.verdicts(accuracy):
-            out.print(line, highlight=False, markup=False, soft_wrap=True)
+            out.say(line)

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from rich.console import Console
 
 from asr_onnx.cli.options import FILE, MODEL, QUIET, command, group, of, option, record
 from asr_onnx.cli.progress import reporting
+from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.source import CalibrationOptions, ImageOptions, LabelOptions
 from asr_onnx.errors import AsrError
 from asr_onnx.options import Execution, PruneOptions
@@ -65,21 +65,21 @@ def sweep(model: Path, output: Path, force: bool, quiet: bool, **settings: Any) 
     source.check()
     grid = record(GridOptions, settings)
     common = record(PruneOptions, {n: settings[n] for n in SITES})
-    out, log = Console(quiet=quiet), Console(stderr=True, quiet=quiet)
+    out, log = Terminal(quiet=quiet), Terminal(stderr=True, quiet=quiet)
 
     def tell(line: str) -> None:
-        log.print(line, highlight=False, markup=False, soft_wrap=True)
+        log.say(line)
 
     with reporting(log, quiet) as progress:
         content = run(source, grid, common, output, force, progress, tell)
     write_reports([output / "sweep.html"], content)
     out.print(sweep_tables.table(content))
     for line in (*sweep_tables.remarks(content), f"→ {output}"):
-        out.print(line, highlight=False, markup=False, soft_wrap=True)
+        out.say(line)
     failed = [c for c in content["cells"] if "error" in c]
     for cell in failed:
         place = f"{cell['recipe']} at {sweep_tables.point(cell)}"
-        click.echo(f"failed: {place}: {cell['error']}", err=True)
+        complain(f"failed: {place}: {cell['error']}")
     if failed:
         count = len(content["cells"])
         raise AsrError(f"{len(failed)} of {count} cells failed; all others are in '{output}'")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -14,6 +15,7 @@ import numpy as np
 import psutil
 
 from asr_onnx.arrays import AnyArray
+from asr_onnx.errors import AsrError
 
 _CGROUP = Path("/sys/fs/cgroup/memory.max")
 _SMALLEST_SPILL = 1 << 14  # bytes; less is not worth a trip to the disk
@@ -65,7 +67,8 @@ class TensorStore:
         self._arrays.clear()
         self._slots.clear()
         if self._file:
-            self._file.close()
+            with suppress(OSError):  # of a full disk, where what was written last is still to go
+                self._file.close()
 
     @property
     def on_disk(self) -> int:
@@ -73,7 +76,10 @@ class TensorStore:
         return sum(s.nbytes for s in self._slots.values())
 
     def put(self, key: Hashable, array: AnyArray) -> None:
-        """Keep ``array`` under ``key``, replacing what was there."""
+        """Keep ``array`` under ``key``, replacing what was there.
+
+        Raises ``AsrError`` when the temporary folder is full, or cannot be written to.
+        """
         with self._lock:
             self.drop(key)
             if array.nbytes >= _SMALLEST_SPILL and self.in_memory + array.nbytes > self.limit:
@@ -109,12 +115,28 @@ class TensorStore:
                 self.in_memory -= self._arrays.pop(key).nbytes
 
     def _spill(self, key: Hashable, array: AnyArray) -> None:
-        if self._file is None:
-            self._file = tempfile.TemporaryFile(prefix="asr-onnx-")  # noqa: SIM115
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="asr-onnx-")  # noqa: SIM115
+            self._write(key, array)
+        except OSError as error:
+            raise self._refusal(error, array.nbytes) from None
+
+    def _write(self, key: Hashable, array: AnyArray) -> None:
         if gaps := self._gaps.get(array.nbytes):
             offset = gaps.pop()
         else:
             offset, self._end = self._end, self._end + array.nbytes
         self._file.seek(offset)
         self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+        self._file.flush()  # here it can be told what failed
         self._slots[key] = _Slot(offset, array.shape, array.dtype, array.nbytes)
+
+    def _refusal(self, error: OSError, more: int) -> AsrError:
+        place = f"'{tempfile.tempdir}'" if tempfile.tempdir else "none found"
+        needed = -(-(self.on_disk + more) // 2**20)
+        return AsrError(
+            f"the temporary folder ({place}) is full or cannot be written to ({error.strerror}); "
+            f"{needed:,} MiB at least are needed there: set TMPDIR to a folder with more room, "
+            "give a larger --memory-limit or a smaller --num-samples"
+        )

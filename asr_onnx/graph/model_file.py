@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,8 +14,10 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.files import check_folder, move, staging
 from asr_onnx.graph.records import Patch
 from asr_onnx.graph.wiring import subgraphs
+from asr_onnx.interrupts import shielded
 
 _VALUE_FIELDS = (
     "raw_data",
@@ -223,8 +222,7 @@ def check_target(target: Path, source: Path | None, force: bool) -> None:
         raise UsageError(f"output '{target}' is a folder: name a file")
     if not target.parent.is_dir():
         raise UsageError(f"folder '{target.parent}' of the output does not exist")
-    if not os.access(target.parent, os.W_OK):
-        raise UsageError(f"folder '{target.parent}' of the output cannot be written to")
+    check_folder(target.parent)
     data = target.with_name(target.name + ".data")
     if data.exists() and not force:  # it may be another model's
         raise UsageError(f"'{data}' exists already: give another -o, or --force to overwrite")
@@ -246,19 +244,16 @@ def save(
         for tensor in tensors(staged):
             if tensor.name in external and tensor.HasField("raw_data"):
                 external_data_helper.set_external_data(tensor, data_name)
-    folder = None
     try:
-        folder = Path(tempfile.mkdtemp(prefix=".asr-onnx-", dir=target.parent))
-        onnx.save_model(staged, folder / target.name, format="protobuf")
-        if (folder / data_name).exists():
-            (folder / data_name).replace(target.parent / data_name)
-        (folder / target.name).replace(target)
+        with staging(target.parent) as folder:
+            onnx.save_model(staged, folder / target.name, format="protobuf")
+            with shielded():
+                if (folder / data_name).exists():
+                    (folder / data_name).replace(target.parent / data_name)
+                move(folder / target.name, target)
     except OSError as error:
         raise ModelError(f"output '{target}' cannot be written: {error.strerror}") from None
     except (ValueError, EncodeError):
         raise ModelError(
             f"output '{target}' would exceed protobuf's 2 GiB: save the input with external data"
         ) from None
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -37,12 +37,8 @@ def prunable(
     Without ``include`` fixed filters are left out.
     Raises ``UsageError`` for a broken expression or when nothing is left.
     """
-    wanted, unwanted = compiled("include", include), compiled("exclude", exclude or r"(?!)")
-
-    def named(expression: re.Pattern[str], site: Site) -> bool:
-        return any(expression.search(n) for n in (site.name, site.node))
-
-    chosen = [s for s in sites if s.op in ops and named(wanted, s) and not named(unwanted, s)]
+    chosen = [s for s in sites if s.op in ops and named("include", include, s)]
+    chosen = [s for s in chosen if not excluded(s, exclude)]
     if not chosen:
         raise UsageError("include and exclude leave nothing to prune")
     if include is None:
@@ -53,6 +49,17 @@ def prunable(
     if not found:
         raise UsageError(f"no site can hold the pattern {pattern}")
     return found
+
+
+def named(option: str, expression: str | None, site: Site) -> bool:
+    """Whether the expression finds the site's weight or its node; without one it finds all."""
+    found = compiled(option, expression)
+    return any(found.search(n) for n in (site.name, site.node))
+
+
+def excluded(site: Site, exclude: str | None) -> bool:
+    """Whether a site is to stay as it is, linear heads included; see ``prunable``."""
+    return bool(exclude) and named("exclude", exclude, site)
 
 
 def compiled(name: str, expression: str | None) -> re.Pattern[str]:

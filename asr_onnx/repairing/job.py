@@ -28,7 +28,16 @@ from asr_onnx.graph.sites import Survey
 from asr_onnx.maths.densities import by_error
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
-from asr_onnx.pruning.choose import Choice, choose, fixed, left_dense, masked, own_zeros, prunable
+from asr_onnx.pruning.choose import (
+    Choice,
+    choose,
+    excluded,
+    fixed,
+    left_dense,
+    masked,
+    own_zeros,
+    prunable,
+)
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
 from asr_onnx.solvers import refit, scale
@@ -55,7 +64,8 @@ class Job:
         self.choices: dict[str, Choice] = {**own_zeros(sites)}
         chosen = prunable(sites, options.ops, options.structure, options.include, options.exclude)
         self.chosen = {s.name for s in chosen}
-        self.fixed = {s.name for s in sites if s.name not in self.chosen and fixed(s)}
+        others = (s for s in sites if s.name not in self.chosen)
+        self.untouched = {s.name for s in others if fixed(s) or excluded(s, options.exclude)}
         if options.chooses_mask:
             self.skipped += left_dense(survey.sites, options.structure, options.include)
             self.choices |= choose(
@@ -78,7 +88,7 @@ class Job:
         With ``one_shot`` it goes on as if nothing had been repaired.
         """
         options, site = self.options, layer.site
-        if (options.keep_first and first) or site.name in self.fixed:
+        if (options.keep_first and first) or site.name in self.untouched:
             options = replace(options, method="none", reconstruct=False)
         correction = solve(layer, self.choices.pop(site.name), options)
         if correction.shift is None:

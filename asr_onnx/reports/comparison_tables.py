@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from asr_onnx.evaluation.comparison import Comparison, ModelReport
@@ -71,7 +70,7 @@ def accuracy_table(comparison: Comparison) -> Table:
     )
     for m in (comparison.dense, *comparison.models):
         row = _accuracy(m.top1) + (_accuracy(m.topk) if comparison.k else ())
-        table.add_row(escape(m.name), *row)
+        table.add_row(m.name, *row)
     return table
 
 
@@ -84,7 +83,7 @@ def output_table(comparison: Comparison) -> Table:
     )
     for m in comparison.models:
         for name, match in m.outputs.items():
-            table.add_row(escape(m.name), escape(name), *cells(plain(asdict(match))))
+            table.add_row(m.name, name, *cells(plain(asdict(match))))
     return table
 
 
@@ -95,7 +94,7 @@ def metric_table(comparison: Comparison) -> Table | None:
     names = tuple(comparison.dense.metrics)
     table = _table("Metrics of --metric-script", names, "higher is better")
     for m in (comparison.dense, *comparison.models):
-        table.add_row(escape(m.name), *(number((m.metrics or {}).get(n), 4) for n in names))
+        table.add_row(m.name, *(number((m.metrics or {}).get(n), 4) for n in names))
     return table
 
 
@@ -133,7 +132,7 @@ def cost_table(comparison: Comparison) -> Table:
             row += [f"{time.median * 1e3:.2f} ms", f"{time.ratio:.2f}"]
             if not (time.reliable and timed and timed.reliable):
                 row[-1] += " ?"
-        table.add_row(escape(m.name), *row)
+        table.add_row(m.name, *row)
     return table
 
 
@@ -172,5 +171,5 @@ def _table(title: str, columns: Sequence[str], caption: str | None = None) -> Ta
     table = Table(title=title, caption=caption)
     table.add_column("model", overflow="fold")
     for name in columns:
-        table.add_column(escape(name), justify="right", no_wrap=name != "output", overflow="fold")
+        table.add_column(name, justify="right", no_wrap=name != "output", overflow="fold")
     return table

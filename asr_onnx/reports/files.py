@@ -107,11 +107,18 @@ def write_reports(
 ) -> None:
     """Write what a command's ``to_dict`` gives to each path; sample pictures come from the data.
 
-    Raises ``AsrError`` naming the path that cannot be written.
+    Raises ``AsrError`` naming the paths that cannot be written, when all others are.
     """
+    failed = []
     for path in paths:
         json_wanted = path.suffix.lower() == ".json"
-        write_text(path, dumps(content) if json_wanted else page(content, batches))
+        text = dumps(content) if json_wanted else page(content, batches)
+        try:
+            write_text(path, text)
+        except AsrError as error:
+            failed.append(str(error))
+    if failed:
+        raise AsrError("; ".join(failed))
 
 
 def page(content: Mapping[str, Any], batches: Batches | None = None) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from asr_onnx.provenance import __version__
+from asr_onnx.reports.printable import without_controls
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -21,8 +22,9 @@ NONE = "–"  # for what there is not
 
 
 def render_page(template: str, **context: object) -> str:
-    """A page from one of the package's templates; every value is escaped."""
-    return environment().get_template(template).render(version=__version__, **context)
+    """A page from one of the package's templates; all values and control characters are escaped."""
+    text = environment().get_template(template).render(version=__version__, **context)
+    return without_controls(text)
 
 
 def environment() -> Environment:

@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from asr_onnx.evaluation.comparison import Comparison
@@ -109,7 +108,7 @@ def worst_sites(result: RepairResult, count: int = WORST) -> Table:
         table.add_column(name, justify="right")
     for s in sites:
         table.add_row(
-            escape(s.node or s.name),
+            s.node or s.name,
             f"{s.density:.1%}",
             f"{s.dead}/{len(s.gamma)}",
             f"{s.error_pruned:.3f}",
@@ -129,7 +128,7 @@ def site_table(result: RepairResult) -> Table:
         table.add_column(name, justify="right")
     for s in result.sites:
         table.add_row(
-            escape(s.node or s.name),
+            s.node or s.name,
             f"{s.weights:,}",
             f"{s.density_before:.1%} → {s.density:.1%}",
             f"{s.dead}/{len(s.gamma)}",
@@ -164,7 +163,7 @@ def output_table(result: RepairResult) -> Table:
     models = {"pruned": result.pruned_outputs, "repaired": result.repaired_outputs}
     for output in result.repaired_outputs:
         for model, matches in models.items():
-            table.add_row(escape(output), model, *cells(_values(matches[output])))
+            table.add_row(output, model, *cells(_values(matches[output])))
     return table
 
 
@@ -178,7 +177,7 @@ def metric_table(result: RepairResult) -> Table | None:
         table.add_column(model, justify="right")
     for name in result.metrics["repaired"]:
         values = (found.get(name) for found in result.metrics.values())
-        table.add_row(escape(name), *(number(v, 4) for v in values))
+        table.add_row(name, *(number(v, 4) for v in values))
     return table
 
 

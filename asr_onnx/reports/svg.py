@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from asr_onnx.reports.printable import printable, without_controls
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -76,7 +78,9 @@ def draw(
         plot(figure.add_subplot())
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return Chart(key, title, alt, caption, _inline(buffer.getvalue(), key, alt))
+    return Chart(
+        key, title, alt, caption, _inline(without_controls(buffer.getvalue()), key, printable(alt))
+    )
 
 
 def _inline(text: str, key: str, alt: str) -> str:

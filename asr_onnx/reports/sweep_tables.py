@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rich.markup import escape
 from rich.table import Table
 
 from asr_onnx.reports.page import share
@@ -42,10 +41,10 @@ def table(content: Content) -> Table:
             found.add_section()
         before = cell["recipe"]
         if "error" in cell:
-            found.add_row(escape(before), point(cell), "–", "failed")
+            found.add_row(before, point(cell), "–", "failed")
             continue
         found.add_row(
-            escape(before),
+            before,
             point(cell),
             share(cell["zeros"]),
             told(content, cell["value"]),

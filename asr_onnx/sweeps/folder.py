@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from asr_onnx.errors import AsrError, UsageError
-from asr_onnx.files import write_text
+from asr_onnx.files import check_folder, write_text
 
 _CELLS = "cells"
 _MARK = "README.txt"
@@ -34,8 +33,7 @@ class SweepFolder:
         above = path if path.is_dir() else path.parent
         if not above.is_dir():
             raise UsageError(f"folder '{above}' of the output does not exist")
-        if not os.access(above, os.W_OK):
-            raise UsageError(f"folder '{above}' cannot be written to")
+        check_folder(above)
         if path.is_dir() and any(path.iterdir()) and not (force or self._is_sweep()):
             raise UsageError(
                 f"folder '{path}' has other things than a sweep in it: give another -o, or --force"

@@ -121,13 +121,14 @@ def test_a_folder_that_cannot_be_written(folder, asr):
     assert "cannot be written to" in err
 
 
-def test_an_interrupt_is_one_line_and_exit_code_130(folder, asr, monkeypatch):
-    def interrupt(*_, **__):
-        raise KeyboardInterrupt
+def test_memory_that_runs_out_is_one_line(folder, asr, monkeypatch):
+    def want(*_, **__):
+        raise MemoryError
 
-    monkeypatch.setattr(repair_command, "repair_model", interrupt)
+    monkeypatch.setattr(repair_command, "repair_model", want)
     code, out, err = asr(*REPAIR)
-    assert (code, out, err.strip()) == (130, "", "error: interrupted")
+    assert (code, out, err.count("\n")) == (1, "", 1)
+    assert err.startswith("error: out of memory: give --memory-limit")
 
 
 def test_a_surprise_is_one_line_unless_it_is_debugged(folder, asr, monkeypatch):

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import io
 
-from rich.console import Console
-
 from asr_onnx.cli import progress
+from asr_onnx.cli.terminal import Terminal
 
 
 def test_lines_tell_how_long_it_will_take_and_begin_anew_with_each_pass(monkeypatch):
     now = [0.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     out = io.StringIO()
-    with progress.reporting(Console(file=out, width=200)) as report:
+    with progress.reporting(Terminal(file=out, width=200)) as report:
         for name in ("asr", "best"):
             for done in range(40):
                 report(done, 40, f"{name}: [red]x[/red]")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asr_onnx.errors import AsrError
 from asr_onnx.execution import tensor_store as module
 from asr_onnx.execution.tensor_store import TensorStore, default_limit
 
@@ -174,6 +177,30 @@ def test_a_short_write_loses_nothing(rng, monkeypatch, tmp_path):
     with TensorStore(0) as store:
         store.put("a", array)
         assert_same(store["a"], array)
+
+
+@pytest.mark.parametrize("buffered", [False, True])
+def test_a_full_disk_is_told_with_what_was_needed_and_the_cures(rng, monkeypatch, buffered):
+    """/dev/full takes nothing, whether it is told at once or when the buffer goes."""
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    opened = functools.partial(io.open, "/dev/full", "r+b", *([] if buffered else [0]))
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", lambda prefix: opened())
+    monkeypatch.setattr(module, "_SMALLEST_SPILL", 0)
+    monkeypatch.setattr(module.tempfile, "tempdir", "/spill")
+    with pytest.raises(AsrError) as told, TensorStore(0) as store:
+        store.put("small", block(rng, 1))
+    for words in ("'/spill'", "No space left", "1 MiB", "TMPDIR", "--memory-limit"):
+        assert words in str(told.value)
+
+
+def test_no_temporary_folder_at_all_is_told_likewise(rng, monkeypatch):
+    def none(prefix):
+        raise FileNotFoundError(2, "No usable temporary directory found")
+
+    monkeypatch.setattr(module.tempfile, "TemporaryFile", none)
+    with pytest.raises(AsrError, match="No usable temporary directory"), TensorStore(0) as store:
+        store.put("a", block(rng))
 
 
 def test_the_default_limit_is_at_most_half_of_what_is_free(monkeypatch, tmp_path):

@@ -215,6 +215,30 @@ def test_excluded_sites_keep_all_their_weights(rng):
     assert [s.zeros for s in result.sites] == [0, 288]
 
 
+@pytest.mark.parametrize("recipe", ["asr", "refit", "best", "paper"])
+@pytest.mark.parametrize("net", NETS)
+@pytest.mark.parametrize("exclude, kept", [("^w1$", "w1"), ("^w2$", "w2 b2"), ("^fw$", "fw fb")])
+def test_what_is_excluded_stays_byte_for_byte(rng, net, recipe, exclude, kept):
+    """Convolutions that are not pruned, and the linear head, which is re-fitted otherwise."""
+    if (net, recipe) == ("bare", "paper"):
+        pytest.skip("the paper's protocol needs BatchNormalization")
+    model = NETS[net](rng)
+    old, x = stored(model), normal(rng, 60, 3, 8, 8)
+    new = stored(repair(model, x, RepairOptions(recipe=recipe, exclude=exclude)).model)
+    for name in set(kept.split()) & old.keys():
+        np.testing.assert_array_equal(new[name], old[name])
+    assert "c1_bias" not in new or exclude != "^w1$"
+    whole = stored(repair(model, x, RepairOptions(recipe=recipe)).model)
+    names = ("w1", "w2") if recipe in ("asr", "paper") else ("w1", "w2", "fw")
+    assert all((whole[n] != old[n]).any() for n in names)
+
+
+def test_include_chooses_what_is_pruned_and_not_what_is_repaired(rng):
+    model, x = bare_net(rng), normal(rng, 60, 3, 8, 8)
+    new = stored(repair(model, x, RepairOptions(recipe="best", include="^w1$")).model)
+    assert (new["fw"] != stored(model)["fw"]).any() and (new["w2"] != 0).all()
+
+
 def test_progress_counts_the_sites(rng):
     seen = []
     repair(norm_net(rng), normal(rng, 8, 3, 8, 8), options(), progress=lambda *a: seen.append(a))
