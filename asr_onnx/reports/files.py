@@ -134,7 +134,7 @@ def read_report(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise AsrError(f"report '{path}' cannot be read: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     for marker, kind in KINDS.items():
         if not isinstance(content, dict) or marker not in content:
