@@ -33,11 +33,10 @@ class Network:
     model: onnx.ModelProto
     x: Array
 
-    def __repr__(self) -> str:
-        """The nodes; weights would fill screens."""
-        return f"{self.x.dtype}{list(self.x.shape)}\n" + "\n".join(
-            onnx.printer.to_text(node).strip() for node in self.model.graph.node
-        )
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        """The nodes, for Hypothesis; weights would fill screens."""
+        nodes = (onnx.printer.to_text(node).strip() for node in self.model.graph.node)
+        printer.text("\n".join([f"x: {self.x.dtype}{list(self.x.shape)}", *nodes]))
 
 
 @st.composite
@@ -64,7 +63,7 @@ class _Writer:
         self._maps = [Map("x", 4, size)]
 
     def network(self) -> Network:
-        others = [self.norm, self.act, self.add, self.concat, self.pool, self.branch]
+        others = [self.norm, self.act, self.add, self.concat, self.pool, self.branch, self.up]
         steps = st.sampled_from([*[self.conv] * 4, *others])
         self.conv()
         for step in self._draw(st.lists(steps, min_size=1, max_size=6)):
@@ -111,20 +110,24 @@ class _Writer:
             for n, p, span, s in zip(x.size, pads, spans, strides, strict=True)
         )
         inputs = [x.name, self._weight((channels, x.channels // groups, *kernel))]
-        bias = self._draw(st.sampled_from(["none", "own", "shared", "left out"]))
-        if bias == "left out":
-            inputs.append("")
-        elif bias == "shared" and channels in self._biases:
-            inputs.append(self._biases[channels])
-        elif bias != "none":
-            inputs.append(self._constant(0.3 * self._rng.standard_normal(channels)))
-            self._biases[channels] = inputs[-1]
+        inputs += self._bias(channels)
         window = {"dilations": dilations, "strides": strides, "pads": pads * 2, "group": groups}
         self._push("Conv", inputs, channels, size, **window)
-        for layer in self._draw(
-            st.sampled_from([[], [self.norm], [self.act], [self.norm, self.act]])
-        ):
+        behind = [[], [self.norm], [self.act], [self.norm, self.act]]
+        for layer in self._draw(st.sampled_from(behind)):
             layer(self._maps[-1])
+
+    def up(self) -> None:
+        """A transposed convolution that doubles the size."""
+        x = self._pick(lambda t: max(t.size) < 6)
+        if max(x.size) >= 6:
+            return
+        groups = self._draw(st.sampled_from([g for g in (1, 2) if x.channels % g == 0]))
+        size, wide = tuple(2 * n for n in x.size), self._draw(st.integers(1, 4))
+        inputs = [x.name, self._weight((x.channels, wide, *[2] * len(size)))]
+        inputs += self._bias(groups * wide)
+        strides = [2] * len(size)
+        self._push("ConvTranspose", inputs, groups * wide, size, strides=strides, group=groups)
 
     def norm(self, x: Map | None = None) -> None:
         x, rng = x or self._pick(), self._rng
@@ -220,6 +223,15 @@ class _Writer:
         self._weights[shape] = name
         return name
 
+    def _bias(self, channels: int) -> list[str]:
+        """The third input of a convolution, if it has one."""
+        kind = self._draw(st.sampled_from(["none", "own", "shared", "left out"]))
+        if kind in ("none", "left out"):
+            return [""] if kind == "left out" else []
+        if kind == "own" or channels not in self._biases:
+            self._biases[channels] = self._constant(0.3 * self._rng.standard_normal(channels))
+        return [self._biases[channels]]
+
     def _constant(self, value: ArrayLike) -> str:
         """A small parameter of the network's element type, as an initializer or a ``Constant``."""
         array = np.asarray(value, self._dtype)
@@ -250,7 +262,7 @@ class _Writer:
 
     def _pick(self, wanted: Callable[[Map], bool] = lambda _: True) -> Map:
         """A map, the newest more often than others."""
-        found = [t for t in self._maps if wanted(t)]
+        found = [t for t in self._maps if wanted(t)] or self._maps
         return found[-1] if self._chance(2) else self._draw(st.sampled_from(found))
 
     def _fresh(self) -> str:

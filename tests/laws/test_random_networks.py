@@ -14,9 +14,10 @@ import asr_onnx
 from asr_onnx import as_batches
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.sites import find_sites
+from asr_onnx.options import OPS
 
 SLOW = settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
-AMOUNTS = [{"sparsity": 0.3}, {"sparsity": 0.77}, {"sparsity": 0.9}, {"pattern": "2:4"}]
+AMOUNTS = [{"sparsity": 0.3}, {"sparsity": 0.8}, {"sparsity": 0.6, "ops": OPS}, {"pattern": "2:4"}]
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2}  # relative to the largest value
 # What is said of networks that have nothing to prune, or in which a float16 overflows.
 REFUSALS = r"can be pruned|no site can hold the pattern|fixed filters|is not finite|does not fit"
@@ -73,7 +74,8 @@ def may_change(model, names):
         if len(node.input) > 1 and node.input[1] in names:
             behind = [n for n in model.graph.node if node.output[0] in n.input]
             read = [*node.input[1:], *(n.input[3] for n in behind if len(n.input) == 5)]
-            read += [t for n in behind if n.op_type == "Add" for t in n.input]
+            if node.op_type == "MatMul":
+                read += [t for n in behind for t in n.input if t != node.output[0]]
             places |= set().union(*(stored_behind(model, t) for t in read))
     return places
 
@@ -102,7 +104,7 @@ def assert_only_parameters_differ(before, after, names):
     assert undone.SerializeToString() == before.SerializeToString()
 
 
-def assert_zeros(network, result, pattern=None, sparsity=None):
+def assert_zeros(result, pattern=None, sparsity=None, ops=None):
     """As many as were asked for, and of a pattern in each group of input channels."""
     chosen = [s for s in result.sites if s.pruned]
     found = weights(result.model, [s.name for s in chosen])
@@ -116,12 +118,19 @@ def assert_zeros(network, result, pattern=None, sparsity=None):
         assert ((blocks == 0).sum(axis=1) == 2).all()
 
 
+def end_of(model, site):
+    """The tensor behind a site whose means are restored."""
+    if site.op == "MatMul":
+        return next(n.output[0] for n in model.graph.node if site.output in n.input)
+    return site.norm.output if site.norm else site.output
+
+
 def assert_the_laws_hold(network, recipe, amount):
     model, x = network.model, network.x
     onnx.checker.check_model(model, full_check=True)
     result = repaired(network, recipe=recipe, **amount)
     onnx.checker.check_model(result.model, full_check=True)
-    assert_zeros(network, result, **amount)
+    assert_zeros(result, **amount)
     assert_only_parameters_differ(model, result.model, {s.name for s in result.sites})
     again = repaired(network, recipe=recipe, **amount)
     assert again.model.SerializeToString() == result.model.SerializeToString()
@@ -132,21 +141,21 @@ def assert_the_laws_hold(network, recipe, amount):
         names = [s.name for s in result.sites]
         zeros = [{n: v == 0 for n, v in weights(m, names).items()} for m in (result.model, pruned)]
         np.testing.assert_equal(*zeros)
-    ends = [s.norm.output if s.norm else s.output for s in find_sites(model).sites]
+    ends = [end_of(model, s) for s in find_sites(model, result.options.ops).sites]
     dense, found = outputs(model, x, *ends), outputs(result.model, x, *ends)
     for end in ends:
-        axes = (0, *range(2, dense[end].ndim))
+        axes = (0, *range(2, dense[end].ndim))  # channels are the last of two axes, too
         wanted, mean = (v[end].mean(axes, dtype=np.float64) for v in (dense, found))
         assert_close(mean, wanted, dense[end], x.dtype)
 
 
-@settings(SLOW, max_examples=80)
+@settings(SLOW, max_examples=60)
 @given(networks(), st.sampled_from(["asr", "asr", "refit", "best"]), st.sampled_from(AMOUNTS))
 def test_the_laws_hold(network, recipe, amount):
     assert_the_laws_hold(network, recipe, amount)
 
 
-@settings(SLOW, max_examples=40)
+@settings(SLOW, max_examples=30)
 @given(networks(), st.sampled_from(["asr", "refit", "best"]))
 def test_without_pruning_nothing_changes_beyond_rounding(network, recipe):
     result = repaired(network, recipe=recipe, sparsity=0.0)
