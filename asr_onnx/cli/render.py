@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from jinja2 import TemplateError
 
 from asr_onnx.cli.options import FILE, FORCE, QUIET, command, group, output
 from asr_onnx.cli.terminal import Terminal
-from asr_onnx.errors import AsrError
-from asr_onnx.reports.files import check_reports, read_report, write_reports
+from asr_onnx.reports.files import check_reports, naming_damage, read_report, write_reports
 
 
 @command()
@@ -21,8 +19,6 @@ def render(report: Path, output: Path | None, force: bool, quiet: bool) -> None:
     target = output or report.with_suffix(".html")
     check_reports([target], report, force)
     content = read_report(report)
-    try:
+    with naming_damage(report):
         write_reports([target], content)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, TemplateError) as error:
-        raise AsrError(f"report '{report}' is damaged ({type(error).__name__}: {error})") from None
     Terminal(quiet=quiet).say(f"→ {target}")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from asr_onnx.reports.sweep_page import sweep_page
 from asr_onnx.reports.thumbnails import thumbnails
 
 SUFFIXES = (".json", ".html")
+_TOLD = 200  # characters of what went wrong
 
 
 @dataclass(frozen=True)
@@ -127,14 +131,37 @@ def page(content: Mapping[str, Any], batches: Batches | None = None) -> str:
     return KINDS[marker].render(content, batches)
 
 
+@contextmanager
+def naming_damage(path: Path) -> Iterator[None]:
+    """Make a page of a report from elsewhere: whatever fails, its content is to blame.
+
+    Raises ``AsrError`` that names the report.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", RuntimeWarning)  # of numbers out of all proportion
+            yield
+    except AsrError:
+        raise
+    except Exception as error:
+        what = f"{type(error).__name__}: {str(error)[:_TOLD]}"
+        raise AsrError(f"report '{path}' is damaged ({what}): write it again") from None
+
+
 def read_report(path: Path) -> dict[str, Any]:
-    """A JSON report read back; ``AsrError`` for what is none."""
+    """A JSON report read back; ``AsrError`` for what is none, and for numbers that JSON has not."""
     content: object = None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(
+            path.read_text(encoding="utf-8"), parse_constant=_number, parse_float=_number
+        )
     except OSError as error:
         raise AsrError(f"report '{path}' cannot be read: {error.strerror}") from None
-    except (ValueError, RecursionError):
+    except RecursionError:
+        raise AsrError(f"report '{path}' is damaged: it is nested too deep") from None
+    except OverflowError as error:
+        raise AsrError(f"report '{path}' is damaged: it has the number {error}") from None
+    except ValueError:
         pass
     for marker, kind in KINDS.items():
         if not isinstance(content, dict) or marker not in content:
@@ -144,3 +171,11 @@ def read_report(path: Path) -> dict[str, Any]:
         if content.keys() >= kind.required:
             return content
     raise AsrError(f"'{path}' is no JSON report of asr-onnx repair, compare or sweep")
+
+
+def _number(text: str) -> float:
+    """A number of a report; ``OverflowError`` for NaN and what is infinite or rounded to it."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise OverflowError(text[:_TOLD])
+    return number
