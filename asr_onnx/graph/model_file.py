@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,8 +14,10 @@ from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.files import check_folder, move, staging
 from asr_onnx.graph.records import Patch
-from asr_onnx.graph.wiring import subgraphs
+from asr_onnx.graph.stored import nbytes, tensors
+from asr_onnx.graph.validate import check_graph, check_stored
 from asr_onnx.interrupts import shielded
+from asr_onnx.limits import PROTOBUF, check_file
 
 _VALUE_FIELDS = (
     "raw_data",
@@ -27,8 +27,6 @@ _VALUE_FIELDS = (
     "external_data",
     "data_location",
 )
-
-_PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}  # elements per byte
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ def load(path: str | Path) -> LoadedModel:
     external data.
     """
     path = Path(path)
+    check_file(path, f"model '{path}'", ModelError, PROTOBUF)
     try:
         proto = onnx.load_model(path, format="protobuf", load_external_data=False)
     except FileNotFoundError:
@@ -57,9 +56,11 @@ def load(path: str | Path) -> LoadedModel:
         raise ModelError(f"model '{path}' is not an ONNX file, or it is truncated") from None
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"model '{path}' is not an ONNX model: it has no nodes or no opset")
+    check_stored(proto, path)
     external = [t for t in tensors(proto) if t.data_location == TensorProto.EXTERNAL]
     for tensor in external:
         _read_external(tensor, path)
+    check_graph(proto, path)
     return LoadedModel(proto, frozenset(t.name for t in external if t.name), path)
 
 
@@ -94,27 +95,6 @@ def check_in_memory(proto: onnx.ModelProto) -> None:
             )
 
 
-def tensors(proto: onnx.ModelProto) -> list[TensorProto]:
-    """Initializers and attribute tensors of the graph, the bodies in it and the local functions."""
-    functions = (t for f in proto.functions for t in _attribute_tensors(f.node))
-    return [*_graph_tensors(proto.graph), *functions]
-
-
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    yield from _attribute_tensors(graph.node)
-
-
-def _attribute_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-        for body in subgraphs(node):
-            yield from _graph_tensors(body)
-
-
 def _read_external(tensor: TensorProto, model: Path) -> None:
     try:
         info = external_data_helper.ExternalDataInfo(tensor)
@@ -126,7 +106,7 @@ def _read_external(tensor: TensorProto, model: Path) -> None:
             f"model '{model}': tensor '{tensor.name}' points outside the model's folder "
             f"('{info.location}'): refused"
         )
-    path, wanted = model.parent / relative, _nbytes(tensor)
+    path, wanted = model.parent / relative, nbytes(tensor)
     try:
         with path.open("rb") as file:
             file.seek(info.offset or 0)
@@ -143,13 +123,6 @@ def _read_external(tensor: TensorProto, model: Path) -> None:
     tensor.raw_data = data
     tensor.ClearField("external_data")
     tensor.ClearField("data_location")
-
-
-def _nbytes(tensor: TensorProto) -> int:
-    size = math.prod(tensor.dims)
-    if per_byte := _PACKED.get(TensorProto.DataType.Name(tensor.data_type)):
-        return -(-size // per_byte)
-    return size * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def apply(proto: onnx.ModelProto, patch: Patch) -> onnx.ModelProto:
