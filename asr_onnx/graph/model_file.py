@@ -15,7 +15,7 @@ from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.files import check_folder, move, staging
 from asr_onnx.graph.records import Patch
 from asr_onnx.graph.stored import nbytes, tensors
-from asr_onnx.graph.validate import check_graph, check_stored
+from asr_onnx.graph.validate import check_graph, check_names, check_stored
 from asr_onnx.interrupts import shielded
 from asr_onnx.limits import PROTOBUF, check_file
 
@@ -56,6 +56,7 @@ def load(path: str | Path) -> LoadedModel:
         raise ModelError(f"model '{path}' is not an ONNX file, or it is truncated") from None
     if not proto.graph.node or not proto.opset_import:
         raise ModelError(f"model '{path}' is not an ONNX model: it has no nodes or no opset")
+    check_names(proto, path)
     check_stored(proto, path)
     external = [t for t in tensors(proto) if t.data_location == TensorProto.EXTERNAL]
     for tensor in external:

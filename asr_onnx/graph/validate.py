@@ -23,6 +23,16 @@ _PER_AXIS = {"kernel_shape": 1, "strides": 1, "dilations": 1, "pads": 2, "output
 _CURE = "export the model again"
 
 
+def check_names(proto: onnx.ModelProto, path: Path) -> None:
+    """Refuse names that are no UTF-8: protobuf gives bytes for them, or fails when one is read."""
+    try:
+        damaged = any(isinstance(name, bytes) for name in _names(proto))
+    except UnicodeDecodeError:
+        damaged = True
+    if damaged:
+        raise ModelError(f"model '{path}' is damaged: a name in it is no text: {_CURE}")
+
+
 def check_stored(proto: onnx.ModelProto, path: Path) -> None:
     """Refuse tensors whose shape, kind and data do not go together, and data that are no file.
 
@@ -83,6 +93,21 @@ def _check_place(tensor: TensorProto, path: Path) -> None:
         if entry.key == "location":
             what = f"external data {entry.value!r} of model '{path}'"
             check_file(path.parent / entry.value.replace("\\", "/"), what, ModelError)
+
+
+def _names(proto: onnx.ModelProto) -> Iterator[object]:
+    graph = proto.graph
+    for node in [*_nodes(graph.node), *_nodes(n for f in proto.functions for n in f.node)]:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (a.name for a in node.attribute)
+    for tensor in tensors(proto):
+        yield tensor.name
+        yield from (text for e in tensor.external_data for text in (e.key, e.value))
+    for value in [*graph.input, *graph.output, *graph.value_info]:
+        yield value.name
+        yield from (d.dim_param for d in value.type.tensor_type.shape.dim)
+    yield from (graph.name, *(o.domain for o in proto.opset_import))
+    yield from (text for f in proto.functions for text in (f.name, f.domain, *f.input, *f.output))
 
 
 def _nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:

@@ -78,6 +78,19 @@ def test_tensors_that_are_not_whole_are_refused_by_name(tmp_path, change, told):
     assert "tensor 'w'" in (line := refusal(model, tmp_path)) and told in line
 
 
+@pytest.mark.parametrize("name", ["thename", "anothername", "thirdname"])
+def test_names_that_are_no_text_are_refused(tmp_path, name):
+    model = conv()
+    model.graph.node[0].name = "thename"
+    model.graph.initializer[0].name = model.graph.node[0].input[1] = "anothername"
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "thirdname"
+    path = tmp_path / "m.onnx"
+    data = model.SerializeToString().replace(name.encode(), b"\xff" * len(name))
+    path.write_bytes(data)
+    with pytest.raises(ModelError, match="a name in it is no text"):
+        asr_onnx.load(path)
+
+
 @pytest.mark.parametrize("location, told", [("a\0b", "zero byte"), ("pipe", "a pipe")])
 def test_external_data_that_are_no_file_are_refused(tmp_path, location, told):
     os.mkfifo(tmp_path / "pipe")
