@@ -11,7 +11,7 @@ _ACTING = re.compile(
 
 
 def printable(text: str) -> str:
-    """The text on one line, with escapes for what a terminal would obey: ``\\\\x1b[31m``."""
+    """The text on one line, with escapes for what a terminal would obey: ``\\x1b[31m``."""
     return without_controls(text).replace("\t", "\\t").replace("\n", "\\n")
 
 
