@@ -117,6 +117,8 @@ def _read_external(tensor: TensorProto, model: Path) -> None:
             f"external data '{path}' of model '{model}' cannot be read ({error.strerror}): "
             "keep it next to the model"
         ) from None
+    except (OverflowError, ValueError):  # an offset beyond what files may have
+        data = b""
     if len(data) < wanted:
         raise ModelError(
             f"external data '{path}' is truncated: tensor '{tensor.name}' is incomplete"
