@@ -61,6 +61,7 @@ def folder(tmp_path, rng, monkeypatch):
 def asr(monkeypatch, capsys):
     """Run the command line in this process: (exit code, stdout, stderr)."""
     monkeypatch.setattr(interrupts.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "warnoptions", ["error"])  # as pytest has them
     monkeypatch.setattr(interrupts, "_written", [])
     monkeypatch.setattr(interrupts, "_received", None)
 

@@ -6,6 +6,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from typing import NoReturn
 
 import click
@@ -35,6 +36,8 @@ for _command in (repair, compare, sweep, prune, inspect, render):
 
 def main() -> None:
     """Run the command line; user errors are one line, with the exit code the error carries."""
+    if not (sys.warnoptions or os.environ.get("ASR_ONNX_DEBUG")):
+        warnings.simplefilter("ignore")  # libraries warn developers; users are told in lines
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a code page may lack an arrow

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from asr_onnx.arrays import AnyArray
+from asr_onnx.data.npy import from_npz
 from asr_onnx.errors import CalibrationError
 from asr_onnx.graph.inputs import ModelInput, shape_text
+from asr_onnx.limits import check_file
 
 Arrays = Mapping[str, AnyArray]
 
@@ -107,11 +109,11 @@ def load_array_file(path: Path) -> AnyArray | dict[str, AnyArray]:
 
     Raises ``CalibrationError`` naming the file.
     """
+    check_file(path, f"array file '{path}'", CalibrationError)
     try:
         if path.suffix.lower() == ".npz":
-            # np.load would leave the file of a damaged archive open.
-            with path.open("rb") as file, np.lib.npyio.NpzFile(file) as archive:
-                return {k: archive[k] for k in archive.files}
+            with path.open("rb") as file:
+                return from_npz(file)
         # np.load would take a .npz or a pickle by this name; this takes a .npy and nothing else.
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # a damaged file trips NumPy and zipfile in many ways

@@ -10,21 +10,23 @@ the test data of ONNX's backend tests (``onnx/backend/test``), ONNX Runtime's
 from __future__ import annotations
 
 import base64
-import io
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.data.arrays import ArraySamples
+from asr_onnx.data.npy import from_bytes
 from asr_onnx.data.scripts import Script
+from asr_onnx.data.texts import parse_json, read_text
 from asr_onnx.errors import CalibrationError
 from asr_onnx.graph.inputs import ModelInput
+from asr_onnx.graph.stored import problem
+from asr_onnx.limits import PROTOBUF, SAVED_INPUTS, check_file
 
 _MARKER = "polygraphy_class"
 _SET = "test_data_set_*"
@@ -98,12 +100,15 @@ def from_json(paths: Sequence[str | Path], inputs: Sequence[ModelInput]) -> Arra
 
 
 def _json_feeds(path: Path) -> list[Any]:
+    what = f"inputs '{path}'"
     expected = "expected feeds (input name -> array) or a list of them, as Polygraphy saves them"
     try:
-        data = json.loads(path.read_text(encoding="utf-8"), object_hook=_decoded)
-    except (OSError, EOFError, LookupError, ValueError, TypeError, AttributeError) as error:
-        reason = (str(error).splitlines() or [""])[0]
-        raise CalibrationError(f"inputs '{path}' cannot be read ({reason}): {expected}") from None
+        data = parse_json(read_text(path, what, most=SAVED_INPUTS), what, object_hook=_decoded)
+    except CalibrationError:
+        raise
+    except Exception as error:  # a damaged array trips NumPy and zipfile in many ways
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CalibrationError(f"{what} cannot be read ({reason}): {expected}") from None
     feeds = data if isinstance(data, list) else [data]
     if not feeds or not all(map(_are_feeds, feeds)):
         raise CalibrationError(f"inputs '{path}': {expected}")
@@ -125,10 +130,7 @@ def _decoded(item: dict[str, Any]) -> Any:
         payload = base64.b64decode(item["array"], validate=True)
     except ValueError:
         payload = item["array"].encode("latin-1")  # Polygraphy's old encoding
-    loaded = np.load(io.BytesIO(payload), allow_pickle=False)
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    return next(iter(loaded.values()))  # an .npz, older still
+    return from_bytes(payload)  # a .npz is older still
 
 
 def data_sets(folder: Path) -> list[Path]:
@@ -160,9 +162,14 @@ def _test_feeds(folder: Path, inputs: Sequence[ModelInput]) -> dict[str, AnyArra
 
 
 def _tensor(path: Path) -> onnx.TensorProto:
+    check_file(path, f"'{path}'", CalibrationError, PROTOBUF)
     tensor = onnx.TensorProto()
     try:
         tensor.ParseFromString(path.read_bytes())
+        if found := problem(tensor):
+            raise ValueError(f"what is there {found}")
+        if tensor.data_location == TensorProto.EXTERNAL:
+            raise ValueError("its data lie in another file")
         numpy_helper.to_array(tensor)
     except FileNotFoundError:
         raise CalibrationError(f"'{path}' is missing: the model has as many inputs") from None

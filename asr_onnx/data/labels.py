@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from asr_onnx.data.openers import ImageSamples, Samples
+from asr_onnx.data.texts import parse_json, read_text
 from asr_onnx.errors import CalibrationError, UsageError
+from asr_onnx.limits import check_file
 
 _SAME = "give --classes or --labels (compare: or --no-labels)"
 _IN_ORDER = "arrays have no file names, so give their labels in order, as .npy or a JSON list"
@@ -119,7 +121,7 @@ def _folder_indices(
             "class folders, indexed by the classes given",
             False,
         )
-    found = [re.match(r"\d+", f) for f in folders]
+    found = [re.match(r"\d{1,18}(?!\d)", f) for f in folders]
     numbers = [int(m[0]) for m in found if m]
     if len(set(numbers)) == len(folders):
         text = "class folders, by the integer that starts their names"
@@ -134,8 +136,8 @@ def _class_names(classes: object) -> dict[str, int]:
     what, entries = "classes given", classes
     if isinstance(classes, (str, os.PathLike)):
         path, what = Path(classes), f"classes '{os.fspath(classes)}'"
-        text = _text(path, what)
-        entries = _json(text, what) if path.suffix.lower() == ".json" else text.splitlines()
+        text = read_text(path, what)
+        entries = parse_json(text, what) if path.suffix.lower() == ".json" else text.splitlines()
     if not isinstance(entries, Sequence) or not all(isinstance(e, str) for e in entries):
         raise CalibrationError(f"{what} are no list of names")
     names = [e.strip() for e in entries]
@@ -175,32 +177,38 @@ def _index(label: Any, classes: Mapping[str, int] | None, what: str) -> int:
         text = label.strip()
         if classes is not None and text in classes:
             return classes[text]
-        if re.fullmatch(r"[+-]?\d+", text):
+        if re.fullmatch(r"[+-]?\d{1,18}", text):
             return int(text)
         cure = "give --classes" if classes is None else "which is not among the classes given"
-        raise CalibrationError(f"{what} is the name '{text}': {cure}")
-    if isinstance(label, (int, np.integer)) and not isinstance(label, bool):
+        raise CalibrationError(f"{what} is the name '{text[:80]}': {cure}")
+    is_index = isinstance(label, (int, np.integer)) and not isinstance(label, bool)
+    if is_index and -(10**18) < int(label) < 10**18:
         return int(label)
-    raise CalibrationError(f"{what} is {label!r}, neither an index nor a name")
+    raise CalibrationError(f"{what} is {reprlib.repr(label)}, neither an index nor a name")
 
 
 def _read(path: Path, what: str) -> Any:
     """A mapping from file name to label; for .npy an array, or a list from JSON."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
+        check_file(path, what, CalibrationError)
         try:
-            return np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise CalibrationError(f"{what} cannot be read: {str(error).splitlines()[0]}") from None
-    text = _text(path, what)
+            return np.lib.format.open_memmap(path, mode="r")
+        except Exception as error:  # a damaged file trips NumPy in many ways
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise CalibrationError(f"{what} cannot be read: {reason}") from None
+    text = read_text(path, what)
     if suffix == ".json":
-        read = _json(text, what)
+        read = parse_json(text, what)
         if not isinstance(read, (dict, list)):
             raise CalibrationError(f"{what} are no JSON object of file -> label, nor a list")
         return read
     lines = text.splitlines()
     rows = csv.reader(lines) if suffix == ".csv" else (line.rsplit(None, 1) for line in lines)
-    return _pairs(rows, what)
+    try:
+        return _pairs(rows, what)
+    except csv.Error as error:
+        raise CalibrationError(f"{what} cannot be read: no CSV ({error})") from None
 
 
 def _pairs(rows: Iterable[Sequence[str]], what: str) -> dict[str, str]:
@@ -217,19 +225,3 @@ def _pairs(rows: Iterable[Sequence[str]], what: str) -> dict[str, str]:
         if found.setdefault(name, label) != label:
             raise CalibrationError(f"{what}: '{name}' has the labels '{found[name]}' and '{label}'")
     return found
-
-
-def _text(path: Path, what: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise CalibrationError(f"{what} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise CalibrationError(f"{what} cannot be read: it is no text in UTF-8") from None
-
-
-def _json(text: str, what: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise CalibrationError(f"{what} cannot be read: no JSON ({error})") from None

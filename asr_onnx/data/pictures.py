@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from asr_onnx.errors import CalibrationError
+from asr_onnx.limits import PIXELS, check_file
 
 Size = tuple[int, int]  # height, width
 
@@ -16,6 +19,9 @@ Size = tuple[int, int]  # height, width
 # otherwise start Ghostscript.
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 _FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+
+# What it complains of is an error here; without a handler it would be printed besides.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -29,10 +35,16 @@ RESAMPLING = {
 def read_image(path: Path) -> Image.Image:
     """Decode a PNG, JPEG, BMP, WEBP, TIFF or GIF (the first frame) and turn it upright.
 
-    Raises ``CalibrationError`` naming the file when it is missing, damaged or no image.
+    Raises ``CalibrationError`` naming the file when it is missing, damaged, no image or too large.
     """
+    check_file(path, f"image '{path}'", CalibrationError)
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with warnings.catch_warnings():  # Pillow warns of what is refused below
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            image = Image.open(path, formats=_FORMATS)
+        with image:
+            if problem := _too_large((image.height, image.width)):
+                raise ValueError(problem)
             return ImageOps.exif_transpose(image)
     except Exception as error:  # decoders raise whatever they trip over
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -45,8 +57,8 @@ def with_channels(image: Image.Image, channels: int) -> Image.Image:
     """The image as 8-bit RGB (3 channels) or grey (1); alpha is dropped, 16 bits become 8."""
     if image.mode.startswith("I"):
         # Pillow's own conversion clips at 255 instead of scaling; "I" is how it has 16-bit PNGs.
-        deep = np.asarray(image).astype(np.int64).clip(0, 65535)
-        image = Image.fromarray(np.rint(deep / 257).astype(np.uint8))
+        deep = np.asarray(image).clip(0, 65535).astype(np.int32)
+        image = Image.fromarray(((deep + 128) // 257).astype(np.uint8))  # rounds: 257 is odd
     if image.mode == "P" and "transparency" in image.info:
         image = image.convert("RGBA")
     if image.mode != "RGB":
@@ -77,12 +89,10 @@ class Geometry:
         if size == self.keep:
             return image
         if self.box is not None:
-            fitted = _fit(size, self.box)
-            same = fitted == size
-            return image if same else image.resize(fitted[::-1], RESAMPLING[self.interpolation])
+            return self._resized(image, _fit(size, self.box), name)
         if self.resize is not None:
             size = _cover(size, self.resize) if self.cover else self.resize
-            image = image.resize(size[::-1], RESAMPLING[self.interpolation])
+            image = self._resized(image, size, name)
         if self.crop is None or size == self.crop:
             return image
         if size[0] < self.crop[0] or size[1] < self.crop[1]:
@@ -92,6 +102,17 @@ class Geometry:
             )
         top, left = (round((have - want) / 2) for have, want in zip(size, self.crop, strict=True))
         return image.crop((left, top, left + self.crop[1], top + self.crop[0]))
+
+    def _resized(self, image: Image.Image, size: Size, name: str) -> Image.Image:
+        for wanted in (size, self.box or size):
+            if problem := _too_large(wanted):
+                raise CalibrationError(
+                    f"image '{name}' cannot be resized ({problem}): give another --resize, or "
+                    "remove it"
+                )
+        if size == (image.height, image.width):
+            return image
+        return image.resize(size[::-1], RESAMPLING[self.interpolation])
 
     def frame(self, size: Size) -> tuple[tuple[int, int], tuple[int, int]]:
         """Rows above and below, columns left and right that a picture lacks of its box."""
@@ -122,6 +143,13 @@ class Geometry:
 def size_text(size: tuple[int | None, int | None]) -> str:
     """A size for people, height first: ``224x224``."""
     return "x".join("?" if s is None else str(s) for s in size)
+
+
+def _too_large(size: Size) -> str:
+    """Why a picture of that size is refused, empty where it is not."""
+    if size[0] * size[1] <= PIXELS:
+        return ""
+    return f"{size_text(size)} pixels are more than {PIXELS // 1_000_000} million"
 
 
 def _fit(size: Size, box: Size) -> Size:

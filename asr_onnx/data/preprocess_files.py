@@ -10,7 +10,6 @@ Sources: transformers' image processors (``image_processing_*.py``, ``get_size_d
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Collection, Mapping
 from dataclasses import fields
@@ -19,6 +18,7 @@ from typing import Any
 
 from asr_onnx.data.pictures import RESAMPLING
 from asr_onnx.data.preprocess import Preprocess
+from asr_onnx.data.texts import parse_json, read_text
 from asr_onnx.errors import UsageError
 
 Settings = Mapping[str, Any]
@@ -79,14 +79,12 @@ def load_preprocess(source: str | Path, given: Settings | None = None) -> Prepro
         raise UsageError(
             f"preprocessing '{source}' is neither a file nor one of {', '.join(PRESETS)}"
         )
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(f"preprocessing file '{path}' is no JSON ({error})") from None
+    what = f"preprocessing file '{path}'"
+    data = parse_json(read_text(path, what, UsageError), what, UsageError)
     try:
         return combine(read_settings(data, given), given)
-    except (UsageError, ArithmeticError, TypeError, ValueError) as error:
-        raise UsageError(f"preprocessing file '{path}': {error}") from None
+    except (UsageError, ArithmeticError, TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"{what}: {error}") from None
 
 
 def find_beside(model: Path) -> Path | None:

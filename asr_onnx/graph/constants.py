@@ -15,10 +15,13 @@ from functools import cached_property
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx.reference import ReferenceEvaluator
 
+from asr_onnx.errors import ModelError
+from asr_onnx.graph.computed import evaluate, output_types, type_of, type_size
+from asr_onnx.graph.stored import nbytes
 from asr_onnx.graph.tensor_values import Held, held, is_in_file, opened, scratch
 from asr_onnx.graph.wiring import RANDOM, Topology
+from asr_onnx.limits import most_unpacked, size_text
 
 _UNQUANTISED = "prune and repair before quantisation"
 _SHAPE_ONLY = {"Shape": 0, "Size": 0, "CastLike": 1}  # op -> input whose values do not matter
@@ -64,6 +67,10 @@ class Constants:
     @cached_property
     def _types(self) -> dict[str, int]:
         return _element_types(self._model)
+
+    @cached_property
+    def _most(self) -> int:
+        return most_unpacked(sum(nbytes(t) for t in self._model.graph.initializer))
 
     def held(self, name: str) -> Held | None:
         """The tensor's value or where it lies, or ``None`` if it depends on the network's input."""
@@ -182,11 +189,21 @@ class Constants:
                 return unknown
             dtype = onnx.helper.tensor_dtype_to_np_dtype(kind)
             feeds.setdefault(node.input[1], np.zeros(0, dtype))
-        try:
-            results = ReferenceEvaluator(node, opsets=self._opsets).run(None, feeds)
-        except (NotImplementedError, RuntimeError, TypeError, ValueError, KeyError, ImportError):
+        if not self._fits(node, feeds):
             return unknown  # a custom or unusual operator: not a constant we can vouch for
-        return unknown | {k: np.asarray(v) for k, v in zip(node.output, results, strict=False)}
+        return unknown | evaluate(node, self._opsets, feeds)
+
+    def _fits(self, node: onnx.NodeProto, feeds: Mapping[str, NDArray[np.generic]]) -> bool:
+        """Whether a node's outputs are known to be small enough to be computed."""
+        types = {n: type_of(a) for n, a in feeds.items()}
+        told = output_types(node, self._opsets, types, feeds)
+        sizes = [type_size(kind) for kind in told.values()]
+        if (largest := max((s or 0 for s in sizes), default=0)) > self._most:
+            raise ModelError(
+                f"{node.op_type} '{node.name or node.output[0]}' makes a constant of "
+                f"{size_text(largest)}, more than {size_text(self._most)}: export the model again"
+            )
+        return bool(sizes) and None not in sizes
 
     def _ancestors(self, name: str) -> tuple[set[int], list[str]]:
         """Nodes and leaf tensors that the *elements* of a constant come from."""

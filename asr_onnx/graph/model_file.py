@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,6 +15,7 @@ from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.files import check_folder
 from asr_onnx.graph.records import Patch
+from asr_onnx.graph.stored import nbytes, tensors
 from asr_onnx.graph.tensor_values import (
     VALUE_FIELDS,
     Held,
@@ -23,11 +23,11 @@ from asr_onnx.graph.tensor_values import (
     held,
     is_in_file,
     is_large,
-    nbytes,
     opened,
     refer,
 )
-from asr_onnx.graph.wiring import subgraphs
+from asr_onnx.graph.validate import check_graph, check_names, check_stored
+from asr_onnx.limits import PROTOBUF, check_file
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,7 @@ def load(path: str | Path, in_place: bool = False) -> LoadedModel:
     external data.
     """
     path = Path(path)
+    check_file(path, f"model '{path}'", ModelError, PROTOBUF)
     try:
         proto = onnx.load_model(path, format="protobuf", load_external_data=False)
     except FileNotFoundError:
@@ -63,11 +64,14 @@ def load(path: str | Path, in_place: bool = False) -> LoadedModel:
             f"model '{path}' has IR version {proto.ir_version}, and the onnx installed here knows "
             f"1 to {onnx.IR_VERSION}: update onnx, or export with an IR version it knows"
         )
+    check_names(proto, path)
+    check_stored(proto, path)
     external = frozenset(t.name for t in tensors(proto) if is_in_file(t) and t.name)
     initializers = len(proto.graph.initializer) if in_place else 0
     for number, tensor in enumerate(tensors(proto)):  # initializers first
         if is_in_file(tensor):
             _read_external(tensor, path, number < initializers and is_large(tensor))
+    check_graph(proto, path)
     return LoadedModel(proto, external, path)
 
 
@@ -111,27 +115,6 @@ def _is_placed(tensor: TensorProto) -> bool:
     return any(Path(p).is_absolute() for p in places)
 
 
-def tensors(proto: onnx.ModelProto) -> list[TensorProto]:
-    """Initializers and attribute tensors of the graph, the bodies in it and the local functions."""
-    functions = (t for f in proto.functions for t in _attribute_tensors(f.node))
-    return [*_graph_tensors(proto.graph), *functions]
-
-
-def _graph_tensors(graph: onnx.GraphProto) -> Iterator[TensorProto]:
-    yield from graph.initializer
-    yield from _attribute_tensors(graph.node)
-
-
-def _attribute_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[TensorProto]:
-    for node in nodes:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-        for body in subgraphs(node):
-            yield from _graph_tensors(body)
-
-
 def _read_external(tensor: TensorProto, model: Path, in_place: bool) -> None:
     try:
         info = external_data_helper.ExternalDataInfo(tensor)
@@ -155,6 +138,8 @@ def _read_external(tensor: TensorProto, model: Path, in_place: bool) -> None:
             f"external data '{path}' of model '{model}' cannot be read ({error.strerror}): "
             "keep it next to the model"
         ) from None
+    except (OverflowError, ValueError):  # an offset beyond what files may have
+        size, data = 0, b""
     if (min(length, size - offset) if in_place else len(data)) < wanted:
         raise ModelError(
             f"external data '{path}' is truncated: tensor '{tensor.name}' is incomplete"

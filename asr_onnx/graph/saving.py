@@ -19,8 +19,9 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from asr_onnx.errors import ModelError
 from asr_onnx.files import staging
-from asr_onnx.graph.model_file import files, tensors
-from asr_onnx.graph.tensor_values import LARGE, held, is_in_file, nbytes, opened, refer
+from asr_onnx.graph.model_file import files
+from asr_onnx.graph.stored import nbytes, tensors
+from asr_onnx.graph.tensor_values import LARGE, held, is_in_file, opened, refer
 from asr_onnx.interrupts import shielded, wrote
 
 _PAGE = 4096  # large tensors begin at one, so that they can be mapped

@@ -117,6 +117,11 @@ class _Finder:
         bias = self._bias(index, channels)
         if isinstance(bias, str):
             return bias
+        if any(self._is_training(i) for i in self._top.consumers.get(node.output[0], ())):
+            return (
+                "the BatchNormalization behind it is in training mode and would cancel a repair: "
+                "export the model for inference (model.eval())"
+            )
         norm = None if operator.linear else self._norm_after(node.output[0])
         behind = norm.output if norm else node.output[0]
         carrier = bias if bias and bias.storage else None
@@ -202,14 +207,24 @@ class _Finder:
         norm = self.norm(index) if index is not None else None
         return norm if norm and self._top.nodes[index or 0].input[0] == output else None
 
+    def _is_training(self, index: int) -> bool:
+        """Whether the node is a BatchNormalization of the batch's own mean and variance.
+
+        From opset 14 on an attribute says so, before that further outputs, as the specification has
+        it.
+        """
+        node = self._top.nodes[index]
+        said = any(a.name == "training_mode" and a.i for a in node.attribute)
+        return node.op_type == "BatchNormalization" and (said or any(node.output[1:]))
+
     def norm(self, index: int) -> Norm | None:
         """The node as an inference-mode BatchNormalization of constants, if it is one."""
         node = self._top.nodes[index]
         if node.op_type != "BatchNormalization" or len(node.input) != 5:
             return None
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        if attributes.get("training_mode", 0):
+        if self._is_training(index):
             return None
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         found = [self._parameter(n, index, need_storage=False) for n in node.input[1:]]
         parameters = [p for p in found if isinstance(p, Parameter)]
         if len(parameters) != 4:

@@ -8,7 +8,6 @@ that is opened anew each time: what was read does not stay in memory.
 from __future__ import annotations
 
 import atexit
-import math
 import os
 import tempfile
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError
+from asr_onnx.graph.stored import nbytes
 
 LARGE = 1 << 16  # bytes; smaller tensors are always in memory, where shape inference sees them
 VALUE_FIELDS = (
@@ -34,7 +34,6 @@ VALUE_FIELDS = (
     "data_location",
 )
 _FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE)
-_PACKED = {"INT4": 2, "UINT4": 2, "FLOAT4E2M1": 2, "INT2": 4, "UINT2": 4}  # elements per byte
 ROOT = Path.cwd().anchor  # of the file system
 
 
@@ -86,14 +85,6 @@ def refer(tensor: TensorProto, location: str, offset: int) -> None:
     length = nbytes(tensor)
     for key, value in (("location", location), ("offset", offset), ("length", length)):
         tensor.external_data.add(key=key, value=str(value))
-
-
-def nbytes(tensor: TensorProto) -> int:
-    """Bytes of the tensor's values as raw data."""
-    size = math.prod(tensor.dims)
-    if per_byte := _PACKED.get(TensorProto.DataType.Name(tensor.data_type)):
-        return -(-size // per_byte)
-    return size * int(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize)
 
 
 def is_large(tensor: TensorProto) -> bool:

@@ -167,7 +167,7 @@ def test_options_win_over_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("data", "told"),
     [
-        ("{", "is no JSON"),
+        ("{", "no JSON"),
         ([1], "expected a Hugging Face"),
         ({}, "expected a Hugging Face"),
         ({"sampling_rate": 16000}, "sampling_rate: expected"),

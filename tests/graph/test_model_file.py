@@ -168,6 +168,7 @@ def entry(tensor, key, value):
         ("location", "", "cannot be read"),
         ("length", "8", "truncated: tensor 'w1' is incomplete"),
         ("offset", "100000", "truncated: tensor 'w1' is incomplete"),
+        ("offset", f"{2**63}", "truncated: tensor 'w1' is incomplete"),
         ("offset", "-4", "tensor 'w1' is damaged"),
         ("length", "many", "tensor 'w1' is damaged"),
     ],

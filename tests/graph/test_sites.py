@@ -199,15 +199,27 @@ def test_a_mean_that_is_also_the_shift_cannot_be_rewritten(rng):
     assert norm.var.storage.name == "v"
 
 
-def test_training_mode_is_no_norm(rng):
+@pytest.mark.parametrize(
+    "opset, node",
+    [
+        (17, "n, o, p = BatchNormalization <training_mode = 1>"),
+        (17, "n = BatchNormalization <training_mode = 1>"),
+        (9, "n, o, p, q, r = BatchNormalization"),  # what said so before opset 14
+    ],
+)
+def test_what_feeds_a_norm_in_training_mode_is_left_alone(rng, opset, node):
     model = build(
-        """net (float[N,4,8,8] x) => (float[?,?,?,?] y) {
+        f"""net (float[N,4,8,8] x) => (float[?,?,?,?] y) {{
             c = Conv (x, w)
-            y, o, p = BatchNormalization <training_mode = 1> (c, s, b, m, v)
-        }""",
-        {"w": kernel(rng)} | norm_weights(rng, 4),
+            {node} (c, s, b, m, v)
+            y = Conv (n, w2)
+        }}""",
+        {"w": kernel(rng), "w2": kernel(rng)} | norm_weights(rng, 4),
+        opset=opset,
     )
-    assert site(model).norm is None
+    survey = find_sites(model)
+    assert [s.name for s in survey.sites] == ["w2"]
+    assert "training mode" in survey.skipped[0].reason
     assert find_norms(model) == []
 
 

@@ -53,7 +53,7 @@ def test_refused_before_any_work(folder, asr, words, message):
     assert message in err and err.count("\n") == 1
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"asr_onnx_report": 1}', None])
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"asr_onnx_report": 1}', "[" * 5000, None])
 def test_what_is_no_report_is_not_rendered(folder, asr, content):
     if content is not None:
         (folder / "r.json").write_text(content)
@@ -61,6 +61,7 @@ def test_what_is_no_report_is_not_rendered(folder, asr, content):
     code, out, err = asr("render", "r.json")
     assert (code, out, files(folder)) == (1, "", before)
     assert err.startswith("error: ") and err.count("\n") == 1
+    assert "unexpected" not in err
 
 
 def test_starting_the_command_line_loads_neither_charts_nor_templates():
