@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from asr_onnx.arrays import AnyArray, Float32Array
-from asr_onnx.execution.chunks import Chunk, Of, chunks
+from asr_onnx.arrays import Float32Array
+from asr_onnx.execution.chunks import Chunk, chunks
+from asr_onnx.execution.frames import Frames
 from asr_onnx.execution.stream import Stream
 from asr_onnx.graph.im2col import patches, taken
 from asr_onnx.graph.records import Site
@@ -20,22 +21,26 @@ _POSITIONS = 1 << 13
 _CHUNK = 1 << 12  # positions in a block at most,
 _CUT = 1 << 23  # elements of their patches, and
 _READ = 1 << 24  # elements of the activations they are cut from
-_KEPT = 1 << 26  # elements of patches that are kept while the layer is solved: 256 MiB
+_KEPT = 1 << 25  # elements that are kept while the layer is solved: 128 MiB
 
 
 class Block(NamedTuple):
-    """Patches (G, P, K), the way to the sum behind, and the dense output (P, C) at P positions."""
+    """``columns``: patches (G, P, K), less ``Blocks.offset``; what belongs to the P positions.
+
+    The dense output (P, C), the way to the sum behind it, and the dense sum (P, C).
+    """
 
     columns: Float32Array
-    frame: Frame
     dense: Float32Array
+    frame: Frame
+    dense_sum: Float32Array
 
 
 class Blocks:
     """Blocks by chunk, of the same positions each time; where they are few they are kept.
 
     Of ``site``'s input in the ``repaired`` stream and its output in the ``dense`` one, in some
-    ``batches``; ``frame`` gives the way to the sum for the samples and positions it is told.
+    ``batches``.
     """
 
     def __init__(
@@ -44,10 +49,11 @@ class Blocks:
         repaired: Stream,
         site: Site,
         batches: Iterable[int],
-        frame: Callable[[Of, Callable[[AnyArray], Float32Array]], Frame],
+        frame: Frames,
     ) -> None:
         self._dense, self._repaired, self._site, self._frame = dense, repaired, site, frame
         self._known: dict[int, Block] = {}
+        self.offset: Float32Array | None = None  # (G, 1, K), the mean patch of the first block
         found = []
         total, positions, read = 0, 1, 1
         for batch in sorted(batches):
@@ -62,7 +68,7 @@ class Blocks:
         width = inputs * site.groups
         size = min(min(_CHUNK, _CUT // width) // taken(positions, self._share), _READ // read)
         self.chunks = chunks(found, max(1, size))
-        self._keeps = self._share * total * width <= _KEPT
+        self._keeps = self._share * total * (width + 4 * site.channels) <= _KEPT
 
     def __getitem__(self, chunk: Chunk) -> Block:
         found = self._known.get(chunk.first)
@@ -71,7 +77,11 @@ class Blocks:
             y = chunk.of(lambda batch: self._dense[batch, self._site.output])
             node = self._repaired.node(self._site)
             part = patches(self._site, node, x, y, self._share, seed=chunk.first)
-            found = Block(part.columns, self._frame(chunk.of, part.rows), part.rows(y))
+            frame, dense = self._frame(chunk.of, part.rows), part.rows(y)
+            if self.offset is None:
+                self.offset = part.columns.mean(axis=1, keepdims=True)
+            part.columns[:] -= self.offset
+            found = Block(part.columns, dense, frame, frame.dense_sum(dense))
             if self._keeps:
                 self._known[chunk.first] = found
         return found

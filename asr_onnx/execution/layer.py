@@ -13,10 +13,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import AnyArray, Float32Array, FloatArray
-from asr_onnx.execution.blocks import Blocks
-from asr_onnx.execution.chunks import Chunk, Of
+from asr_onnx.execution.blocks import Block, Blocks
+from asr_onnx.execution.chunks import Chunk
+from asr_onnx.execution.frames import Frames
 from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.stream import Stream, Use
 from asr_onnx.graph.operators import OPERATORS
@@ -25,8 +27,10 @@ from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.maths.activations import Activation, recognised, relu
 from asr_onnx.maths.moments import PairedMoments, paired_moments, pooled, rescaled
 from asr_onnx.maths.second_moments import Gram, GramSums
-from asr_onnx.maths.targets import Frame, Goal
-from asr_onnx.parallel import each, wide
+from asr_onnx.maths.targets import Goal
+from asr_onnx.parallel import each
+
+_SIDE_BY_SIDE = 1 << 23  # elements of second moments, which each block by itself has
 
 
 class Split(NamedTuple):
@@ -69,6 +73,7 @@ class StreamLayer:
         self._arrived = arrived  # whether the site's input is live
         self._parts: list[tuple[int, PairedMoments]] = []
         self._inputs: FloatArray | None = None
+        self._frame = Frames(dense, repaired, self.site, min(split.solved_on))
         site = self.site
         self.label = site.label
         self.rows: FloatArray = np.asarray(to_rows(site, site.weight.value), np.float64)
@@ -85,7 +90,7 @@ class StreamLayer:
             return relu if behind else None
         batch = min(self._split.solved_on)
         dense = self._dense[batch, site.output]
-        sums = self._frame(lambda tensor: tensor(batch), self._flat).dense_sum(self._flat(dense))
+        sums = self._frame(lambda batches: batches(batch), self._flat).dense_sum(self._flat(dense))
         low, high = float(sums.min()), float(sums.max())
         function = self._repaired.function(behind, dense.ndim, site.axis, dense.dtype)
         return recognised(function, low, high, site.channels)
@@ -118,16 +123,17 @@ class StreamLayer:
         """
         self._arrive()
         if goal is None or rows is None or bias is None:
-            found = self._summed(lambda columns, frame, dense: frame.dense_sum(dense))
+            found = self._summed(lambda block: block.dense_sum)
             self._inputs = found.inputs
             return found
         weights = rows.astype(np.float32).transpose(0, 2, 1)
-        shift = bias.astype(np.float32)
+        assert self._blocks.offset is not None
+        shift = bias.astype(np.float32) + (self._blocks.offset @ weights).reshape(-1)
 
-        def target(columns: Float32Array, frame: Frame, dense: Float32Array) -> Float32Array:
-            fitted = np.moveaxis(columns @ weights, 0, 1).reshape(dense.shape)
+        def target(block: Block) -> Float32Array:
+            fitted = np.moveaxis(block.columns @ weights, 0, 1).reshape(block.dense.shape)
             fitted += shift
-            return goal(frame.dense_sum(dense), frame.repaired_sum(fitted))
+            return goal(block.dense_sum, block.frame.repaired_sum(fitted))
 
         return self._summed(target, self._inputs)
 
@@ -137,7 +143,7 @@ class StreamLayer:
         site = self.site
 
         def squared(batch: int, results: Mapping[str, AnyArray]) -> float:
-            frame = self._frame(lambda tensor: tensor(batch), self._flat)
+            frame = self._frame(lambda batches: batches(batch), self._flat)
             a = frame.dense_sum(self._flat(self._dense[batch, site.output]))
             b = frame.repaired_sum(self._flat(results[site.output]))
             if self.activation:
@@ -175,52 +181,33 @@ class StreamLayer:
             self._arrived = True
 
     def _summed(
-        self,
-        target: Callable[[Float32Array, Frame, Float32Array], Float32Array],
-        inputs: FloatArray | None = None,
+        self, target: Callable[[Block], Float32Array], inputs: FloatArray | None = None
     ) -> Gram:
         """Moments of the patches with the outputs that lead to the sums ``target`` wants.
 
-        Chunks side by side where their sums are small, else BLAS has all threads.
+        Blocks side by side where their sums are not too large, else BLAS has all threads.
         """
+        first, *others = self._blocks.chunks
 
-        def add(sums: GramSums, chunk: Chunk) -> GramSums:
-            columns, frame, dense = self._blocks[chunk]
-            sums.update(columns, frame.output_for(target(columns, frame, dense), dense))
+        def add(sums: GramSums, block: Block) -> GramSums:
+            sums.update(block.columns, block.frame.output_for(target(block), block.dense))
             return sums
 
-        first, *others = self._blocks.chunks
-        sums = add(GramSums(inputs), first)
-        if wide(self.rows.shape[2]):
-            for chunk in others:
-                add(sums, chunk)
-        else:
-            for more in each(lambda c: add(GramSums(inputs, sums.pilot), c), others, self.workers):
+        block = self._blocks[first]
+        sums = add(GramSums(inputs, offset=self._blocks.offset), block)
+        if self.rows.shape[0] * self.rows.shape[2] ** 2 > _SIDE_BY_SIDE:
+            for block in each(self._blocks.__getitem__, others, self.workers):
+                add(sums, block)
+            return sums.result()
+
+        def alone(chunk: Chunk) -> GramSums:
+            return add(GramSums(inputs, sums.pilot, self._blocks.offset), self._blocks[chunk])
+
+        with threadpool_limits(1, user_api="blas"):
+            for more in each(alone, others, self.workers):
                 sums.add(more)
         return sums.result()
 
     @cached_property
     def _blocks(self) -> Blocks:
         return Blocks(self._dense, self._repaired, self.site, self._split.solved_on, self._frame)
-
-    def _frame(self, of: Of, rows: Callable[[AnyArray], Float32Array]) -> Frame:
-        """The way to the sum for some samples, at the positions that ``rows`` takes."""
-        gain, offset = (v.astype(np.float32) for v in self.site.behind)
-        shortcuts = self._shortcuts(of)
-        if shortcuts is None:
-            return Frame(gain, offset[None], offset[None])
-        dense, repaired = (rows(s).astype(np.float32) + offset for s in shortcuts)
-        return Frame(gain, dense, repaired)
-
-    def _shortcuts(self, of: Of) -> tuple[AnyArray, AnyArray] | None:
-        """What the output is added to, in the dense and in the repaired stream.
-
-        ``None`` where there is nothing, it is not computed yet, or it is broadcast.
-        """
-        name, batch = self.site.shortcut, min(self._split.solved_on)
-        if name is None:
-            return None
-        wanted = self._dense.shape(batch, self.site.output)
-        if any(s.shape(batch, name) != wanted for s in (self._dense, self._repaired)):
-            return None
-        return of(lambda b: self._dense[b, name]), of(lambda b: self._repaired[b, name])

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dpotrf, dpotrs, spotrf, spotrs
 from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import FloatArray, Mask
@@ -50,7 +50,7 @@ class Refit:
         d = ridge(gram, share)
         k = old.shape[2]
         h = gram.inputs.copy()
-        h[:, np.arange(k), np.arange(k)] += d[:, 0]
+        h[:, np.arange(k), np.arange(k)] += d[:, 0].astype(h.dtype)
         survivors = mask.sum(axis=2)
         exact = (survivors.astype(np.float64) ** 3).sum(axis=1) / 3
         small = survivors.max(axis=1) <= _SMALL
@@ -63,7 +63,8 @@ class Refit:
         for make, chosen in zip(makers, (small, whole, dear, rest), strict=True):
             groups = np.flatnonzero(chosen)
             if groups.size:
-                self._ways.append((groups, make(h[groups], mask[groups], workers)))
+                part = h if groups.size == len(h) else h[groups]
+                self._ways.append((groups, make(part, mask[groups], workers)))
 
     def __call__(self, cross: FloatArray, start: FloatArray | None = None) -> FloatArray:
         """Rows for the ``cross`` moments (G, R, K) of a target; ``start`` may be near them."""
@@ -120,7 +121,7 @@ class _Small:
             kept = np.take_along_axis(flat[rows], index, axis=1)
             group = (rows // mask.shape[1])[:, None, None]
             part = h[group, index[:, :, None], index[:, None, :]]
-            part = np.where(kept[:, :, None] & kept[:, None, :], part, np.eye(size))
+            part = np.where(kept[:, :, None] & kept[:, None, :], part, np.eye(size))  # float64
             self._parts.append((rows, index, kept, np.linalg.inv(part)))
 
     def __call__(self, right: FloatArray, start: FloatArray) -> FloatArray:
@@ -157,6 +158,8 @@ class _Rows:
         def solve(place: tuple[int, int]) -> FloatArray:
             row: FloatArray = np.zeros(right.shape[2])
             survivors = self._survivors[place[0]][place[1]]
+            if not survivors.size:
+                return row
             factor = self._factor(place, survivors)
             if factor is None:  # not positive by rounding: the old weights stay
                 return np.asarray(start[place])
@@ -177,15 +180,16 @@ class _Rows:
 
 
 def _cholesky(h: FloatArray) -> FloatArray | None:
-    """The upper factor, or ``None`` for what is not positive by rounding."""
-    try:
-        return np.asarray(cho_factor(h, overwrite_a=True, check_finite=False)[0])
-    except LinAlgError:
-        return None
+    """The factor of ``h``, which it overwrites; ``None`` for what is not positive by rounding."""
+    factorise = spotrf if h.dtype == np.float32 else dpotrf  # without SciPy's wrapping: many rows
+    factor, failed = factorise(h.T, overwrite_a=1)
+    return None if failed else np.asarray(factor)
 
 
 def _solve(factor: FloatArray, right: FloatArray) -> FloatArray:
-    return np.asarray(cho_solve((factor, False), right, check_finite=False))
+    single = factor.dtype == np.float32
+    found, _ = (spotrs if single else dpotrs)(factor, right.astype(factor.dtype, copy=False))
+    return np.asarray(found)
 
 
 class _Gradients:
@@ -203,7 +207,7 @@ def _gradients(h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray) 
     """Rows (R, K) for one group; ``start`` is zero where the mask is."""
     inverse = 1.0 / np.diag(h)
     w = start.copy()
-    residual = np.where(mask, right - w @ h, 0.0)
+    residual = np.where(mask, right - w.astype(h.dtype, copy=False) @ h, 0.0)
     goal = _CG_TOLERANCE * np.linalg.norm(np.where(mask, right, 0.0), axis=1)
     z = residual * inverse
     direction = z.copy()
@@ -212,7 +216,7 @@ def _gradients(h: FloatArray, right: FloatArray, mask: Mask, start: FloatArray) 
         active = np.linalg.norm(residual, axis=1) > goal
         if not active.any():
             break
-        hp = np.where(mask, direction @ h, 0.0)
+        hp = np.where(mask, direction.astype(h.dtype, copy=False) @ h, 0.0)
         curvature = np.vecdot(direction, hp)
         moving = active & (curvature > 0)
         step = np.divide(rz, curvature, out=np.zeros_like(rz), where=moving)[:, None]

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from asr_onnx.arrays import Float32Array, FloatArray
+from asr_onnx.parallel import wide
 
 _SLICE = 4096  # positions multiplied at a time
 
@@ -20,7 +21,7 @@ class Gram:
     """Centred moments over ``count`` positions, per group g of G, with R rows and K inputs each.
 
     ``inputs`` = X'X / N (G, K, K), ``cross`` = Y'X / N (G, R, K), ``mean_x`` (G, K), ``mean_y`` and
-    ``var_y`` (G, R).
+    ``var_y`` (G, R).  Wide ``inputs`` are float32: they are large, and a ridge is far above that.
     """
 
     count: int
@@ -32,12 +33,16 @@ class Gram:
 
     def output_variance(self, rows: FloatArray) -> FloatArray:
         """Variance (G, R) of ``rows`` (G, R, K) times the patches."""
-        return np.asarray(np.maximum(np.vecdot(rows @ self.inputs, rows), 0.0))
+        return np.asarray(np.maximum(np.vecdot(self._times(rows), rows), 0.0))
 
     def error(self, rows: FloatArray) -> FloatArray:
         """Mean squared error (G, R) of ``rows`` against the targets, both centred."""
-        fitted = np.vecdot(rows @ self.inputs, rows) - 2 * np.vecdot(rows, self.cross)
+        fitted = np.vecdot(self._times(rows), rows) - 2 * np.vecdot(rows, self.cross)
         return np.asarray(np.maximum(self.var_y + fitted, 0.0))
+
+    def _times(self, rows: FloatArray) -> FloatArray:
+        """``rows H`` (G, R, K), in the precision of ``H``."""
+        return rows.astype(self.inputs.dtype, copy=False) @ self.inputs
 
     def shrunk(self, rows: FloatArray) -> Gram:
         """The moments with what few positions say of how inputs go together taken back.
@@ -65,15 +70,17 @@ class GramSums:
     """Running sums of patches and targets; ``update`` per block, ``result`` at the end.
 
     ``inputs`` = X'X / N, centred, of the very same patches saves summing it again when only the
-    targets have changed.  Sums that share a ``pilot`` can be added.
+    targets have changed.  Sums that share a ``pilot`` can be added.  With an ``offset`` (G, 1, K)
+    patches come without it: they need no centring here.
     """
 
     def __init__(
         self,
         inputs: FloatArray | None = None,
         pilot: tuple[Float32Array, Float32Array] | None = None,
+        offset: Float32Array | None = None,
     ) -> None:
-        self._inputs = inputs
+        self._inputs, self._offset = inputs, offset
         self._count = 0
         self.pilot = pilot
         self._sums: dict[str, FloatArray] = {}
@@ -83,18 +90,23 @@ class GramSums:
         groups, _, k = columns.shape
         y = targets.reshape(len(targets), groups, -1)
         if self.pilot is None:
-            self.pilot = (columns.mean(axis=1, keepdims=True), y.mean(axis=0, keepdims=True))
+            offset = columns.mean(axis=1, keepdims=True) if self._offset is None else self._offset
+            self.pilot = (offset, y.mean(axis=0, keepdims=True))
         if not self._sums:
             r = y.shape[2]
             shapes = {"x": (groups, k), "y": (groups, r), "yy": (groups, r), "yx": (groups, r, k)}
             if self._inputs is None:
                 shapes["xx"] = (groups, k, k)
             self._sums = {name: np.zeros(shape) for name, shape in shapes.items()}
+            if self._inputs is None and wide(k):
+                self._sums["xx"] = self._sums["xx"].astype(np.float32)
         with np.errstate(over="ignore", invalid="ignore"):  # infinity shows in the moments
             for start in range(0, len(y), _SLICE):
                 rows = slice(start, start + _SLICE)
                 wanted = np.moveaxis(y[rows] - self.pilot[1], 1, 0)
-                self._add(columns[:, rows] - self.pilot[0], np.ascontiguousarray(wanted))
+                x = columns[:, rows]
+                x = x - self.pilot[0] if self._offset is None else x
+                self._add(x, np.ascontiguousarray(wanted))
         self._count += len(y)
 
     def _add(self, x: Float32Array, y: Float32Array) -> None:
@@ -114,7 +126,7 @@ class GramSums:
             self._sums[name] += total
 
     def result(self) -> Gram:
-        """The moments so far; raises ``ValueError`` before the first block."""
+        """The moments, once; raises ``ValueError`` before the first block."""
         if self.pilot is None:
             raise ValueError("no batch was added")
         n = self._count
@@ -123,8 +135,10 @@ class GramSums:
         inputs = self._inputs
         with np.errstate(over="ignore", invalid="ignore"):  # see update
             if inputs is None:
-                inputs = sums["xx"] / n
-                inputs -= x[:, :, None] * x[:, None, :]
+                inputs = sums["xx"]  # in place: it may be large
+                inputs /= n
+                mean = x.astype(inputs.dtype, copy=False)
+                inputs -= mean[:, :, None] * mean[:, None, :]
             return Gram(
                 count=n,
                 inputs=inputs,

@@ -35,11 +35,15 @@ class Frame:
 
     def dense_sum(self, y: Float32Array) -> Float32Array:
         """The dense network's sum for its output ``y`` (P, C)."""
-        return y * self.gain + self.dense
+        total = y * self.gain
+        total += self.dense
+        return total
 
     def repaired_sum(self, y: Float32Array) -> Float32Array:
         """The repaired network's sum for an output ``y`` (P, C)."""
-        return y * self.gain + self.repaired
+        total = y * self.gain
+        total += self.repaired
+        return total
 
     def output_for(self, total: Float32Array, fallback: Float32Array) -> Float32Array:
         """The output that gives ``total`` in the repaired network.
@@ -47,8 +51,9 @@ class Frame:
         ``fallback`` (P, C) for channels the BatchNormalization has (almost) switched off.
         """
         alive = np.abs(self.gain) > 1e-3 * np.abs(self.gain).max()
-        safe = np.where(alive, self.gain, 1.0)
-        return np.where(alive, (total - self.repaired) / safe, fallback).astype(np.float32)
+        wanted = total - self.repaired
+        wanted /= np.where(alive, self.gain, np.float32(1))
+        return wanted if alive.all() else np.where(alive, wanted, fallback)
 
 
 def goal_of(activation: Activation) -> Goal:

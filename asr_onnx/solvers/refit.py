@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from asr_onnx.arrays import FloatArray, Mask
 from asr_onnx.maths.activations import Clipped, Tabulated
-from asr_onnx.maths.least_squares import RIDGE, Refit, bias, refit, restore_variance
+from asr_onnx.maths.least_squares import RIDGE, Refit, bias, restore_variance
 from asr_onnx.maths.moments import Moments, PairedMoments
 from asr_onnx.maths.second_moments import Gram
 from asr_onnx.maths.targets import goal_of
@@ -56,9 +56,8 @@ def _fitted(layer: Layer, mask: Mask, gram: Gram, scaled: Correction) -> Correct
     """The least-squares correction; with few positions its ridge is the best on those held out."""
     head = layer.linear and bool(mask.all())
     share = HEAD_RIDGE if head else RIDGE
-    if gram.count < FEW * layer.rows.shape[2]:
-        share = _ridge(layer, mask, gram, share)
-    fit = Refit(gram, layer.rows, mask, share, layer.workers)
+    few = gram.count < FEW * layer.rows.shape[2]
+    fit = _with_best_ridge(layer, mask, gram, share) if few else _fit(layer, mask, gram, share)
     rows = fit(gram.cross)
     for _ in range(_turns(layer, gram, rows)):
         assert layer.activation is not None
@@ -68,16 +67,22 @@ def _fitted(layer: Layer, mask: Mask, gram: Gram, scaled: Correction) -> Correct
     return replace(scaled, rows=rows, bias_change=bias(gram, rows) - layer.bias)
 
 
-def _ridge(layer: Layer, mask: Mask, gram: Gram, share: float) -> float:
-    """The share or, as long as what is held out is fitted better by them, ones stronger."""
-    best, before = math.inf, 1
+def _fit(layer: Layer, mask: Mask, gram: Gram, share: float) -> Refit:
+    return Refit(gram, layer.rows, mask, share, layer.workers)
+
+
+def _with_best_ridge(layer: Layer, mask: Mask, gram: Gram, share: float) -> Refit:
+    """With the ridge or, as long as what is held out is fitted better by them, stronger ones."""
+    found, best = None, math.inf
     for factor in (1, *STRONGER):
-        rows = refit(gram, layer.rows, mask, factor * share, layer.workers)
+        fit = _fit(layer, mask, gram, factor * share)
+        rows = fit(gram.cross)
         error = layer.error(rows, bias(gram, rows))
-        if error >= best:
-            return share * before
-        best, before = error, factor
-    return share * before
+        if found and error >= best:
+            return found
+        found, best = fit, error
+    assert found
+    return found
 
 
 def _turns(layer: Layer, gram: Gram, rows: FloatArray) -> int:

@@ -13,10 +13,21 @@ import onnx
 import pytest
 from models import EVALUATION, ROOT, build, copied, norm_weights, normal, run, stored
 
-from asr_onnx import CalibrationError, Execution, PruneOptions, RepairOptions, load, prune, repair
+from asr_onnx import (
+    CalibrationError,
+    Execution,
+    PruneOptions,
+    RepairOptions,
+    load,
+    parallel,
+    prune,
+    recipe,
+    repair,
+)
 from asr_onnx.data.batches import as_batches
 from asr_onnx.data.openers import open_samples
 from asr_onnx.data.preprocess import Preprocess
+from asr_onnx.execution import stream
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.maths import least_squares
 from asr_onnx.maths.second_moments import GramSums
@@ -345,3 +356,19 @@ def test_infinite_activations_are_told_of_whatever_solves(rng, how):
     model = copied(model, **huge)
     with pytest.raises(CalibrationError, match=r"(in|out)put of '.*' is not finite on the calib"):
         repair(model, images(rng, 40), options(**how))
+
+
+@pytest.mark.parametrize("name", ["asr", "refit", "best"])
+@pytest.mark.parametrize("activation", ["Relu", "HardSwish"])
+def test_how_the_work_is_cut_up_changes_no_byte(rng, monkeypatch, name, activation):
+    model, x = residual_net(rng), images(rng, 50)
+    for node in model.graph.node:
+        node.op_type = activation if node.op_type == "Relu" else node.op_type
+    results = set()
+    for batch_size, processors in ((8, 2), (13, 1), (50, 3)):
+        monkeypatch.setattr(parallel, "processors", lambda n=processors: n)
+        monkeypatch.setattr(stream, "processors", lambda n=processors: n)
+        data = as_batches(x, model_inputs(model), batch_size=batch_size)
+        repaired = repair(model, data, recipe(name, sparsity=0.7)).model
+        results.add(repaired.SerializeToString(deterministic=True))
+    assert len(results) == 1
