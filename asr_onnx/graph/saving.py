@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from asr_onnx.errors import ModelError
+from asr_onnx.errors import ModelError, OutputTakenError
 from asr_onnx.files import staging
 from asr_onnx.graph.model_file import files
 from asr_onnx.graph.stored import nbytes, tensors
@@ -40,8 +40,8 @@ def save(
     data of the model that is overwritten go.  Without ``force`` nothing is overwritten: when the
     target came into being meanwhile, the model is written beside it.
 
-    Raises ``ModelError`` for that, when the folder cannot be written, and when the model exceeds
-    protobuf's 2 GiB.
+    Raises ``OutputTakenError`` for that, ``ModelError`` when the folder cannot be written, and when
+    the model exceeds protobuf's 2 GiB.
     """
     target = Path(target)
     try:
@@ -134,9 +134,11 @@ def _keep_beside(model: Path, target: Path) -> None:
     for number in itertools.count(1):
         kept = target.with_name(f"{target.stem}.{number}{target.suffix}")
         if _put(model, kept):
-            raise ModelError(
+            wrote(kept)
+            raise OutputTakenError(
                 f"output '{target}' was written by someone else meanwhile and is left alone: the "
-                f"finished model is '{kept}'; give another -o, or --force to overwrite"
+                f"finished model is '{kept}'; give another -o, or --force to overwrite",
+                kept,
             )
 
 
