@@ -61,9 +61,10 @@ def test_reports_name_the_place_of_a_model_whose_output_was_taken(folder, asr, m
     code, out, err = asr(*REPAIR, "--report", "r.json", "--report", "r.html")
     report = json.loads((folder / "r.json").read_text())
     assert code == 1 and "finished model is 'out.1.onnx'" in err and "out.1.onnx" in out
-    assert report["output"] == "out.1.onnx" and report["files"].items() >= sha256(
-        [Path("out.1.onnx")]
-    ).items()
+    assert (
+        report["output"] == "out.1.onnx"
+        and report["files"].items() >= sha256([Path("out.1.onnx")]).items()
+    )
     assert (folder / "r.html").exists() and (folder / "out.onnx").read_text() == "theirs"
 
 
