@@ -74,7 +74,7 @@ class Norm:
 class Site:
     """A node with a constant weight that is pruned and repaired; keyed by ``name``, the weight's.
 
-    ``index`` is the node's position in the graph, ``input`` and ``output`` its data tensors,
+    ``index`` is the node's position in its ``Topology``, ``input`` and ``output`` its data tensors,
     ``channels`` the number of output channels C, ``axis`` where they lie in the output.
     ``carrier`` is where a change of the bias can be written besides ``norm`` (``None``: a new bias,
     which ``MatMul`` cannot have).  ``transposed``: a matrix weight is stored (C, Cin).
