@@ -126,6 +126,32 @@ def test_outputs_that_are_no_logits(rng, kind, last):
     assert result.repaired_outputs["y"].relative_error < 1e-5
 
 
+def headed(rng, head):
+    """A convolution, and nodes that make ``y`` of its (N, 4) means ``m``."""
+    return build(
+        f"""net (float[N,4,6,6] x) => (float[N,4] y) {{
+            c = Conv (x, w)
+            p = GlobalAveragePool (c)
+            m = Flatten (p)
+            {head}
+        }}""",
+        {"w": normal(rng, 4, 4, 3, 3), "mask": np.float32([0, 0, -np.inf, 0])},
+    )
+
+
+@pytest.mark.parametrize("head", ["y = Log (m)", "r = Relu (m) y = Log (r)"])
+def test_a_dense_output_that_is_not_finite_is_refused_by_name(rng, head):
+    model = headed(rng, head)
+    with pytest.raises(CalibrationError, match="output 'y' of the dense model is NaN or infinite"):
+        repair(model, all_of(model, normal(rng, 24, 4, 6, 6)), options())
+
+
+def test_infinity_that_stays_where_it_is_does_no_harm(rng):
+    model = headed(rng, "y = Add (m, mask)")
+    result = repair(model, all_of(model, normal(rng, 24, 4, 6, 6)), options())
+    assert result.repaired_outputs["y"].relative_error < 1
+
+
 def test_as_many_detections_as_there_are(rng):
     """Outputs whose number depends on the values cannot be compared, and that is all."""
     model = build(
