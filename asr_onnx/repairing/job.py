@@ -188,8 +188,8 @@ def _require_finite(name: str, dense: AnyArray, error: float) -> None:
     spoiled = np.isnan(dense) | (np.isinf(dense) & (error == np.inf))
     if spoiled.any():
         raise CalibrationError(
-            f"output '{name}' of the dense model is NaN or infinite at {spoiled.sum():,} of "
-            f"{spoiled.size:,} places on the calibration data: check the preprocessing, or the model"
+            f"output '{name}' of the dense model is NaN or infinite on the calibration data, at "
+            f"{spoiled.sum():,} of {spoiled.size:,} places: check the preprocessing, or the model"
         )
 
 
