@@ -146,7 +146,7 @@ def _own_data(target: Path) -> set[Path]:
     """Data files in the target's folder that bear its name and that it refers to."""
     try:
         found = files(target)[1:]
-    except (OSError, DecodeError):
+    except (OSError, DecodeError, ValueError):
         return set()  # it is not there, or no model
     names = {p.name for p in found if p.parent == target.parent}
     own = {n for n in names if n.startswith(f"{target.name}.") and n.endswith(".data")}

@@ -41,6 +41,7 @@ def find_sites(model: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Survey
     skipped: list[Skipped] = []
     for index, node in enumerate(topology.nodes):
         found = finder.look_at(index)
+        finder.norm(index)  # refuses what is unsound
         if isinstance(found, Site):
             sites.append(found)
         elif found:
@@ -96,7 +97,6 @@ class _Finder:
         node = self._top.nodes[index]
         if node.op_type in QUANTISED:
             return "quantised: prune and repair before quantisation"
-        self.norm(index)  # is it sound?
         if node.op_type not in self._ops or node.domain not in ("", "ai.onnx"):
             return ""
         weight = self._parameter(node.input[1], index)

@@ -14,7 +14,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -114,10 +113,7 @@ def scratch() -> Scratch:
 
 
 class Scratch:
-    """Arrays in a temporary file, which goes with the process, or at the end of the context.
-
-    What a killed process has left goes with the next.
-    """
+    """Arrays in a temporary file, until ``close``; that of a killed process goes with the next."""
 
     def __init__(self) -> None:
         self._stack = ExitStack()
@@ -125,17 +121,6 @@ class Scratch:
         path = folder / "weights.bin"
         self._file: Any = path.open("w+b")
         self._path = str(path)
-
-    def __enter__(self) -> Scratch:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Forget all arrays."""

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import tracemalloc
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -126,7 +127,7 @@ def test_no_room_for_new_weights_is_told_with_the_cure(rng, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    with Scratch() as scratch, monkeypatch.context() as patched:
+    with closing(Scratch()) as scratch, monkeypatch.context() as patched:
         patched.setattr(scratch, "_file", SimpleNamespace(seek=lambda *_: 0, write=fail))
         with pytest.raises(ModelError, match=r"No space left on device.*TMPDIR"):
             scratch.put(np.ones(9))
@@ -140,7 +141,7 @@ def test_what_a_killed_run_left_in_the_temporary_folder_goes_with_the_next(tmp_p
     assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=60).returncode == 9
     assert len(files(tmp_path)) == 1
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    with Scratch() as scratch:
+    with closing(Scratch()) as scratch:
         found = scratch.put(np.ones(9))
         assert files(tmp_path) == [str(Path(found.path).relative_to(tmp_path))]
     assert list(tmp_path.iterdir()) == []
