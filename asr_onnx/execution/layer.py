@@ -88,10 +88,10 @@ class StreamLayer:
         behind, site = self.site.activation, self.site
         if behind is None or behind.relu:
             return relu if behind else None
-        batch = min(self._split.solved_on)
-        dense = self._dense[batch, site.output]
-        sums = self._frame(lambda batches: batches(batch), self._flat).dense_sum(self._flat(dense))
+        self._arrive()
+        sums = self._blocks[self._blocks.chunks[0]].dense_sum
         low, high = float(sums.min()), float(sums.max())
+        dense = self._dense[min(self._split.solved_on), site.output]
         function = self._repaired.function(behind, dense.ndim, site.axis, dense.dtype)
         return recognised(function, low, high, site.channels)
 

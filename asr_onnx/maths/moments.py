@@ -1,8 +1,9 @@
 """Per-channel count, mean, variance and covariance of two networks' outputs, batch by batch.
 
-Where a channel's mean dwarfs its deviation, sums are taken around the first sample's mean, so that
-no digits are lost; inner products run in float32 over one spatial row at a time, and rows are
-added in float64.  Nothing but ``O(C)`` numbers survives a batch; batches are pooled afterwards.
+Where a channel's mean dwarfs its deviation in a sample, sums are taken around it, so that no digits
+are lost; inner products run in float32 over one sample at a time, and samples are added in float64:
+how they are batched shows in the last of its digits at most.  Nothing but ``O(C)`` numbers survives
+a batch; batches are pooled afterwards.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 
 from asr_onnx.arrays import Float32Array, FloatArray
 
-_SAMPLE = 128  # positions that show whether a channel's mean is large
+_SAMPLE = 8  # positions that show whether a channel's mean is large
 _BLOCK = 1 << 17  # elements centred at a time: two float32 blocks of it stay in a core's cache
 
 
@@ -58,29 +59,25 @@ def rescaled(m: PairedMoments, gamma: FloatArray, shift: FloatArray) -> PairedMo
 
 
 def channel_rows(y: NDArray[np.generic], axis: int) -> NDArray[np.generic]:
-    """View an activation as ``(N, C, positions)`` with the channel ``axis`` second.
-
-    A channel-last array (Gemm, MatMul) becomes one "sample" of ``(C, N * positions)``.
-    """
-    axis %= y.ndim
-    if axis == 1 and y.ndim > 2:
-        return y.reshape(y.shape[0], y.shape[1], -1)
-    return np.moveaxis(y, axis, 0).reshape(1, y.shape[axis], -1)
+    """View an activation as ``(N, C, positions)`` with the channel ``axis`` second."""
+    moved = np.moveaxis(y, axis, 1)
+    return moved.reshape(*moved.shape[:2], -1)
 
 
 def _pilot(y: NDArray[np.generic]) -> Float32Array | None:
-    """What to subtract from every channel of ``y`` (N, C, L) before squaring: (C, 1).
+    """What to subtract from ``y`` (N, C, L) before squaring: (N, C, 1).
 
-    About the mean where it is large against the deviation, as a few positions show it; ``None``
-    where no channel would lose more than a few bits.
+    About the mean in samples where it is large against the deviation, as a few positions show it,
+    else zero; ``None`` where no sample would lose more than a few bits.
     """
-    sample = y[0, :, :: max(1, y.shape[2] // _SAMPLE)]
-    mean = sample.mean(axis=1, dtype=np.float64)
-    if (np.abs(mean) <= 8 * sample.std(axis=1, dtype=np.float64)).all():
-        return None
-    return np.asarray(mean.astype(np.float32)[:, None])
+    some = y[:, :, :: max(1, y.shape[2] // _SAMPLE)].astype(np.float32)
+    mean = some.sum(axis=2) / np.float32(some.shape[2])
+    power = np.vecdot(some, some) / np.float32(some.shape[2])
+    large = (65 * mean**2 > 64 * power).any(axis=1)  # |mean| > 8 deviations
+    return np.where(large[:, None], mean, np.float32(0))[:, :, None] if large.any() else None
 
 
+@np.errstate(over="ignore", invalid="ignore")  # infinity shows in the moments
 def paired_moments(
     dense: NDArray[np.generic], pruned: NDArray[np.generic], axis: int = 1
 ) -> PairedMoments:
@@ -94,29 +91,35 @@ def paired_moments(
     if not d.size:
         raise ValueError("no samples to take moments of")
     pilots = _pilot(d), _pilot(p)
-    sums = np.zeros((5, d.shape[1]))
     step = max(1, _BLOCK // d[0].size)
     ones = np.ones(d.shape[2], np.float32)  # BLAS sums faster than a reduction
+    sums = np.empty((5, *d.shape[:2]))
     for start in range(0, len(d), step):
+        rows = slice(start, start + step)
         a, b = (
-            np.asarray(y[start : start + step], np.float32)
+            np.asarray(y[rows], np.float32)
             if pilot is None
-            else np.subtract(y[start : start + step], pilot, dtype=np.float32)
+            else np.subtract(y[rows], pilot[rows], dtype=np.float32)
             for y, pilot in zip((d, p), pilots, strict=True)
         )
-        with np.errstate(over="ignore", invalid="ignore"):  # infinity shows in the moments
-            products = (a @ ones, b @ ones, np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b))
-            for total, rows in zip(sums, products, strict=True):
-                total += rows.sum(axis=0, dtype=np.float64)
+        sums[:, rows] = a @ ones, b @ ones, np.vecdot(a, a), np.vecdot(b, b), np.vecdot(a, b)
+    a, b, aa, bb, ab = sums / d.shape[2]
+    (mean_d, off_d), (mean_p, off_p) = (
+        _centred(m if pilot is None else m + pilot[:, :, 0])
+        for m, pilot in zip((a, b), pilots, strict=True)
+    )
     count = d.shape[0] * d.shape[2]
-    a, b, aa, bb, ab = sums / count
-    shift_d, shift_p = (0.0 if s is None else s[:, 0].astype(np.float64) for s in pilots)
-    with np.errstate(invalid="ignore"):
-        return PairedMoments(
-            Moments(count, shift_d + a, np.maximum(aa - a * a, 0.0)),
-            Moments(count, shift_p + b, np.maximum(bb - b * b, 0.0)),
-            ab - a * b,
-        )
+    return PairedMoments(
+        Moments(count, mean_d, np.maximum((aa - a * a + off_d**2).mean(axis=0), 0.0)),
+        Moments(count, mean_p, np.maximum((bb - b * b + off_p**2).mean(axis=0), 0.0)),
+        (ab - a * b + off_d * off_p).mean(axis=0),
+    )
+
+
+def _centred(means: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """The mean (C,) of the samples' means (N, C), and what each is off by."""
+    centre = means.mean(axis=0)
+    return centre, means - centre
 
 
 def pooled(parts: Iterable[PairedMoments]) -> PairedMoments:
