@@ -17,7 +17,7 @@ from asr_onnx.maths.targets import Frame
 # Positions used per entry K of a row, at least _POSITIONS.  Least squares over N positions adds
 # about K / N to the error that is left: one per cent.
 _POSITIONS_PER_INPUT = 100
-_POSITIONS = 1 << 13
+_POSITIONS = 1 << 14
 _CHUNK = 1 << 12  # positions in a block at most,
 _CUT = 1 << 23  # elements of their patches, and
 _READ = 1 << 24  # elements of the activations they are cut from
