@@ -73,8 +73,8 @@ class Blocks:
     def __getitem__(self, chunk: Chunk) -> Block:
         found = self._known.get(chunk.first)
         if found is None:
-            x = chunk.of(lambda batch: self._repaired[batch, self._site.input])
-            y = chunk.of(lambda batch: self._dense[batch, self._site.output])
+            x = chunk.of(lambda batch, some: self._repaired.part(batch, self._site.input, some))
+            y = chunk.of(lambda batch, some: self._dense.part(batch, self._site.output, some))
             node = self._repaired.node(self._site)
             part = patches(self._site, node, x, y, self._share, seed=chunk.first)
             frame, dense = self._frame(chunk.of, part.rows), part.rows(y)
