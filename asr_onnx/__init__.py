@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from asr_onnx.errors import AsrError as AsrError
     from asr_onnx.errors import CalibrationError as CalibrationError
     from asr_onnx.errors import ModelError as ModelError
+    from asr_onnx.errors import OutputTakenError as OutputTakenError
     from asr_onnx.errors import ProviderError as ProviderError
     from asr_onnx.errors import QualityError as QualityError
     from asr_onnx.errors import UsageError as UsageError
@@ -53,6 +54,7 @@ _MODULES = {
         "AsrError",
         "CalibrationError",
         "ModelError",
+        "OutputTakenError",
         "ProviderError",
         "QualityError",
         "UsageError",

@@ -1,5 +1,7 @@
 """Everything this tool refuses, each as one line that names the thing and the cure."""
 
+from pathlib import Path
+
 
 class AsrError(Exception):
     """Base of all errors a user can cause; the command line prints its text and exits."""
@@ -15,6 +17,14 @@ class UsageError(AsrError):
 
 class ModelError(AsrError):
     """A model that cannot be read, changed or written."""
+
+
+class OutputTakenError(ModelError):
+    """An output that came into being meanwhile: the model is ``kept`` beside it."""
+
+    def __init__(self, message: str, kept: Path) -> None:
+        super().__init__(message)
+        self.kept = kept
 
 
 class CalibrationError(AsrError):

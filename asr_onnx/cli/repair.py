@@ -35,7 +35,7 @@ from asr_onnx.data.source import (
     open_data,
 )
 from asr_onnx.declare import flag
-from asr_onnx.errors import AsrError, QualityError
+from asr_onnx.errors import AsrError, OutputTakenError, QualityError
 from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.figures import Figures
 from asr_onnx.evaluation.gates import Gates, require_measurable
@@ -158,8 +158,12 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
     judgement = judge(result, request.gates, name, accuracy, allow_worse=request.force)
     changed = list(opened.inputs.changed())  # now, as the output may be one of them
     written = request.target if judgement.passed else request.rejected
+    taken: OutputTakenError | None = None
     if written:
-        save(result.model, written, opened.model.external, request.force)
+        try:
+            save(result.model, written, opened.model.external, request.force)
+        except OutputTakenError as error:  # told at the end, as it spoils nothing else
+            written, taken = error.kept, error
     _print_result(out, result, accuracy, judgement, written, verbose)
     if request.reports:  # after the model, whose hash they have
         content = _report(request, opened, result, judgement, accuracy, written, changed)
@@ -176,6 +180,8 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
         complain(f"gate failed: {failure}")
     if not judgement.passed:
         raise QualityError(judgement.refusal(kept=written))
+    if taken:
+        raise taken
 
 
 def _parse(
@@ -288,8 +294,8 @@ def _report(
     return repair_tables.to_dict(
         result,
         model=str(request.model),
-        output=str(request.target) if passed else None,
-        rejected=str(request.rejected) if request.rejected and not passed else None,
+        output=str(written) if passed else None,
+        rejected=str(written) if written and not passed else None,
         **repair_tables.judgement_dict(judgement, accuracy, request.labels.data),
         preprocessing=opened.data.preprocessing,
         warnings=[*opened.warnings, *changed],

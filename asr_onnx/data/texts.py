@@ -1,9 +1,8 @@
-"""Text and JSON files that people or other tools wrote, read within bounds."""
+"""Text and JSON files, whoever wrote them, read within bounds."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,10 @@ def read_text(
         raise error(f"{what} cannot be read: it is no text in UTF-8") from None
 
 
-def parse_json(
-    text: str,
-    what: str,
-    error: type[AsrError] = CalibrationError,
-    object_hook: Callable[[dict[str, Any]], Any] | None = None,
-) -> Any:
-    """The content of JSON; raises ``error`` beginning with ``what``."""
+def parse_json(text: str, what: str, error: type[AsrError] = CalibrationError, **hooks: Any) -> Any:
+    """The content of JSON; raises ``error`` beginning with ``what``.  ``hooks``: ``json.loads``."""
     try:
-        return json.loads(text, object_hook=object_hook)
+        return json.loads(text, **hooks)
     except ValueError as reason:
         raise error(f"{what} cannot be read: no JSON ({reason})") from None
     except RecursionError:

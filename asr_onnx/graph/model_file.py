@@ -88,7 +88,9 @@ def files(*paths: Path) -> list[Path]:
             for entry in tensor.external_data
             if entry.key == "location"
         }
-        found |= dict.fromkeys(sorted(path.parent / p.replace("\\", "/") for p in places))
+        found |= dict.fromkeys(
+            sorted(path.parent / os.fsdecode(p).replace("\\", "/") for p in places)
+        )
     return list(found)
 
 
@@ -221,8 +223,8 @@ def check_target(target: Path, source: Path | None, force: bool) -> None:
         same = source is not None and source.exists() and target.samefile(source)
         what = "is the input model itself" if same else "exists already"
         raise UsageError(f"output '{target}' {what}: give another -o, or --force to overwrite")
-    if target.is_dir():
-        raise UsageError(f"output '{target}' is a folder: name a file")
+    if target.exists() and not target.is_file():
+        raise UsageError(f"output '{target}' is a folder or a device: name a file")
     if not target.parent.is_dir():
         raise UsageError(f"folder '{target.parent}' of the output does not exist")
     check_folder(target.parent)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from asr_onnx.arrays import AnyArray, FloatArray
+from asr_onnx.errors import ModelError
 from asr_onnx.graph.activations import Activation
 from asr_onnx.graph.constants import Storage
 from asr_onnx.graph.tensor_values import Held, opened
@@ -32,7 +33,10 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Norm:
-    """An inference-mode BatchNormalization of constants, each (C,)."""
+    """An inference-mode BatchNormalization of constants, each (C,).
+
+    Raises ``ModelError`` naming a constant with which its output cannot be finite.
+    """
 
     node: str
     output: str
@@ -41,6 +45,23 @@ class Norm:
     mean: Parameter
     var: Parameter
     epsilon: float
+
+    def __post_init__(self) -> None:
+        for parameter in (self.scale, self.bias, self.mean, self.var):
+            value, shape = np.asarray(parameter.value, np.float64), list(self.scale.value.shape)
+            wrong = ""
+            if list(value.shape) != shape:
+                wrong = f"has the shape {list(value.shape)}, its scale {shape}"
+            elif not np.isfinite(value).all():
+                wrong = "holds NaN or infinity"
+            elif parameter is self.var and not (value + self.epsilon > 0).all():
+                wrong = "holds a variance that is not positive"
+            if wrong:
+                label = self.node or self.output
+                raise ModelError(
+                    f"'{parameter.name}' of BatchNormalization '{label}' {wrong}: export the model "
+                    "again"
+                )
 
     @property
     def gain(self) -> FloatArray:
@@ -53,7 +74,7 @@ class Norm:
 class Site:
     """A node with a constant weight that is pruned and repaired; keyed by ``name``, the weight's.
 
-    ``index`` is the node's position in the graph, ``input`` and ``output`` its data tensors,
+    ``index`` is the node's position in its ``Topology``, ``input`` and ``output`` its data tensors,
     ``channels`` the number of output channels C, ``axis`` where they lie in the output.
     ``carrier`` is where a change of the bias can be written besides ``norm`` (``None``: a new bias,
     which ``MatMul`` cannot have).  ``transposed``: a matrix weight is stored (C, Cin).

@@ -17,9 +17,9 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError, EncodeError
 
-from asr_onnx.errors import ModelError
+from asr_onnx.errors import ModelError, OutputTakenError
 from asr_onnx.files import staging
-from asr_onnx.graph.model_file import files
+from asr_onnx.graph.model_file import check_in_memory, files
 from asr_onnx.graph.stored import nbytes, tensors
 from asr_onnx.graph.tensor_values import LARGE, held, is_in_file, opened, refer
 from asr_onnx.interrupts import shielded, wrote
@@ -40,10 +40,11 @@ def save(
     data of the model that is overwritten go.  Without ``force`` nothing is overwritten: when the
     target came into being meanwhile, the model is written beside it.
 
-    Raises ``ModelError`` for that, when the folder cannot be written, and when the model exceeds
-    protobuf's 2 GiB.
+    Raises ``OutputTakenError`` for that, ``ModelError`` when the folder cannot be written, when the
+    model exceeds protobuf's 2 GiB, and for weights in a file that it cannot name.
     """
     target = Path(target)
+    check_in_memory(proto)
     try:
         with staging(target.parent) as folder:
             staged, data = _staged(proto, external, folder, target.name)
@@ -134,9 +135,11 @@ def _keep_beside(model: Path, target: Path) -> None:
     for number in itertools.count(1):
         kept = target.with_name(f"{target.stem}.{number}{target.suffix}")
         if _put(model, kept):
-            raise ModelError(
+            wrote(kept)
+            raise OutputTakenError(
                 f"output '{target}' was written by someone else meanwhile and is left alone: the "
-                f"finished model is '{kept}'; give another -o, or --force to overwrite"
+                f"finished model is '{kept}'; give another -o, or --force to overwrite",
+                kept,
             )
 
 
@@ -144,7 +147,7 @@ def _own_data(target: Path) -> set[Path]:
     """Data files in the target's folder that bear its name and that it refers to."""
     try:
         found = files(target)[1:]
-    except (OSError, DecodeError):
+    except (OSError, DecodeError, ValueError):
         return set()  # it is not there, or no model
     names = {p.name for p in found if p.parent == target.parent}
     own = {n for n in names if n.startswith(f"{target.name}.") and n.endswith(".data")}

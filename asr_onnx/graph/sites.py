@@ -32,7 +32,8 @@ def find_sites(model: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Survey
 
     Convolutions may be 1-, 2- or 3-D, strided, dilated, grouped or depthwise.
 
-    Raises ``ModelError`` when the model has none, or when a weight holds NaN or infinity.
+    Raises ``ModelError`` when the model has none, when a weight holds NaN or infinity, or when the
+    constants of a BatchNormalization do.
     """
     topology = Topology(model.graph)
     finder = _Finder(topology, Constants(model, topology), ops)
@@ -40,6 +41,7 @@ def find_sites(model: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Survey
     skipped: list[Skipped] = []
     for index, node in enumerate(topology.nodes):
         found = finder.look_at(index)
+        finder.norm(index)  # refuses what is unsound
         if isinstance(found, Site):
             sites.append(found)
         elif found:
@@ -123,6 +125,11 @@ class _Finder:
                 "export the model for inference (model.eval())"
             )
         norm = None if operator.linear else self._norm_after(node.output[0])
+        if norm and norm.mean.value.size != channels:
+            raise ModelError(
+                f"BatchNormalization '{norm.node or norm.output}' is of {norm.mean.value.size} "
+                f"channels, its input of {channels}: export the model again"
+            )
         behind = norm.output if norm else node.output[0]
         carrier = bias if bias and bias.storage else None
         if operator.bias_behind:
@@ -222,9 +229,11 @@ class _Finder:
         node = self._top.nodes[index]
         if node.op_type != "BatchNormalization" or len(node.input) != 5:
             return None
-        if self._is_training(index):
+        if node.domain not in ("", "ai.onnx"):
             return None
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        if self._is_training(index) or not attributes.get("spatial", 1):
+            return None
         found = [self._parameter(n, index, need_storage=False) for n in node.input[1:]]
         parameters = [p for p in found if isinstance(p, Parameter)]
         if len(parameters) != 4:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import atexit
 import os
 import tempfile
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from onnx import TensorProto, external_data_helper, numpy_helper
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.errors import ModelError
+from asr_onnx.files import staging
 from asr_onnx.graph.stored import nbytes
 
 LARGE = 1 << 16  # bytes; smaller tensors are always in memory, where shape inference sees them
@@ -48,8 +49,10 @@ class InFile:
 
     @classmethod
     def of(cls, tensor: TensorProto) -> InFile:
-        """Where an external tensor lies."""
+        """Where an external tensor lies; raises ``ModelError`` when that file is gone."""
         info = external_data_helper.ExternalDataInfo(tensor)
+        if not Path(info.location).exists():  # replaced with the model that was read, for example
+            raise ModelError(f"the weights in '{info.location}' are gone: load the model again")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
         return cls(info.location, info.offset or 0, tuple(tensor.dims), dtype)
 
@@ -110,29 +113,19 @@ def scratch() -> Scratch:
 
 
 class Scratch:
-    """Arrays in a temporary file, which goes with the process, or at the end of the context."""
+    """Arrays in a temporary file, until ``close``; that of a killed process goes with the next."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="asr-onnx-")
-        path = Path(self._folder.name).resolve() / "weights.bin"
+        self._stack = ExitStack()
+        folder = self._stack.enter_context(staging(Path(tempfile.gettempdir()).resolve()))
+        path = folder / "weights.bin"
         self._file: Any = path.open("w+b")
         self._path = str(path)
-
-    def __enter__(self) -> Scratch:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def close(self) -> None:
         """Forget all arrays."""
         self._file.close()
-        self._folder.cleanup()
+        self._stack.close()
 
     def put(self, array: AnyArray) -> InFile:
         """Write an array to the file; raises ``ModelError`` when there is no room."""
@@ -140,6 +133,7 @@ class Scratch:
             offset = self._file.seek(0, os.SEEK_END)
             self._file.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
             self._file.flush()
+            os.utime(Path(self._path).parent)  # that it is used: see ``files``
         except OSError as error:
             raise ModelError(
                 f"weights cannot be kept in '{tempfile.gettempdir()}' ({error.strerror}): set "

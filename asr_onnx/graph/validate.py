@@ -16,7 +16,7 @@ from asr_onnx.errors import ModelError
 from asr_onnx.graph.computed import problem_of
 from asr_onnx.graph.stored import problem, tensors
 from asr_onnx.graph.tensor_values import is_in_file
-from asr_onnx.graph.wiring import subgraphs
+from asr_onnx.graph.wiring import in_order, subgraphs
 from asr_onnx.limits import NODES, TENSOR, check_file, size_text
 
 _SMALL = 1 << 12  # bytes of tensors that are shown to the checker
@@ -213,7 +213,7 @@ def _skeleton(proto: onnx.ModelProto) -> onnx.ModelProto:
             graph.initializer.append(tensor)
         elif tensor.name not in listed:
             graph.input.append(_like(tensor, tensor.name))
-    for node in proto.graph.node:
+    for node in in_order(proto.graph.node):
         large = [a.t for a in node.attribute if a.HasField("t") and a.t.ByteSize() > _SMALL]
         if node.op_type == "Constant" and large and len(node.output) == 1:
             graph.input.append(_like(large[0], node.output[0]))

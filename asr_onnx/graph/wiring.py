@@ -5,7 +5,8 @@ Node names may be blank or repeated; tensor names are unique by the ONNX specifi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
@@ -23,10 +24,13 @@ RANDOM = frozenset(
 
 
 class Topology:
-    """An index over the nodes of a ``GraphProto`` (which is not changed)."""
+    """An index over the nodes of a ``GraphProto`` (which is not changed), each behind its inputs'.
+
+    Positions of nodes are those in ``nodes``, which may be others than in the graph.
+    """
 
     def __init__(self, graph: onnx.GraphProto) -> None:
-        self.nodes: list[onnx.NodeProto] = list(graph.node)
+        self.nodes = in_order(graph.node)
         self.initializers: dict[str, onnx.TensorProto] = {t.name: t for t in graph.initializer}
         self.sparse: dict[str, onnx.SparseTensorProto] = {
             t.values.name: t for t in graph.sparse_initializer
@@ -79,6 +83,21 @@ class Topology:
             found.add(index)
             todo += self._reads[index]
         return sorted(found)
+
+
+def in_order(nodes: Sequence[onnx.NodeProto]) -> list[onnx.NodeProto]:
+    """The nodes, each behind those whose outputs it reads; as they are if they go in a circle.
+
+    ONNX wants files to have them so.  ONNX Runtime does not, and not all who edit graphs sort them.
+    """
+    makers = {t: index for index, node in enumerate(nodes) for t in node.output if t}
+    sources = {i: [makers[t] for t in reads(n) if t in makers] for i, n in enumerate(nodes)}
+    if all(source < index for index, found in sources.items() for source in found):
+        return list(nodes)
+    try:
+        return [nodes[index] for index in TopologicalSorter(sources).static_order()]
+    except CycleError:
+        return list(nodes)
 
 
 def reads(node: onnx.NodeProto) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from functools import partial
 
 import numpy as np
@@ -133,7 +134,7 @@ def masks_by_score(
     """
     normalize = rows_are_rescaled(sites) if row_scale == "auto" else row_scale == "normalize"
     normalize &= pattern.density is None
-    with Scratch() as scratch:
+    with closing(Scratch()) as scratch:
         held = {}
         for s in sites:
             found = site_scores(s, score, normalize)

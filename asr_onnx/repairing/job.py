@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
-from asr_onnx.arrays import FloatArray, Outputs
+from asr_onnx.arrays import AnyArray, FloatArray, Outputs
 from asr_onnx.data.batches import Batches
-from asr_onnx.errors import ModelError
+from asr_onnx.errors import CalibrationError, ModelError
 from asr_onnx.evaluation.figures import Figures
 from asr_onnx.evaluation.match import compare_outputs
 from asr_onnx.evaluation.outputs import stacked
@@ -140,6 +140,9 @@ class Job:
             _self_check(streamed[-1], last)
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
         sizes, axes = [len(b.samples) for b in batches], figures.axes(model)
+        matches = compare_outputs(dense, streamed, sizes, axes)
+        for name, values in reference.items():
+            _require_finite(name, values, matches[name].relative_error)
         metric, metrics = figures.metric, None
         if metric:
             both = {"pruned": pruned, "repaired": streamed}
@@ -150,7 +153,7 @@ class Job:
             sites=tuple(self.reports),
             skipped=self.skipped,
             pruned_outputs=compare_outputs(dense, pruned, sizes, axes),
-            repaired_outputs=compare_outputs(dense, streamed, sizes, axes),
+            repaired_outputs=matches,
             device=str(device),
             seconds=time.perf_counter() - started,
             solve_images=calibration.num_solve,
@@ -173,6 +176,21 @@ def run_checked(model: onnx.ModelProto, calibration: Batches, device: Device) ->
     """A model's outputs of each batch results are checked on."""
     runner = Runner(model, device)
     return [runner.run(calibration.feeds(b)) for b in calibration.checked]
+
+
+def _require_finite(name: str, dense: AnyArray, error: float) -> None:
+    """Refuse NaN in an output of the dense model, and infinity where it leaves nothing to compare.
+
+    Infinity that stays where it is, as in a masked class, does no harm.
+    """
+    if dense.dtype.kind != "f":
+        return
+    spoiled = np.isnan(dense) | (np.isinf(dense) & (error == np.inf))
+    if spoiled.any():
+        raise CalibrationError(
+            f"output '{name}' of the dense model is NaN or infinite on the calibration data, at "
+            f"{spoiled.sum():,} of {spoiled.size:,} places: check the preprocessing, or the model"
+        )
 
 
 def _self_check(streamed: Outputs, final: Outputs) -> None:

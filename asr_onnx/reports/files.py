@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from asr_onnx.data.batches import Batches
+from asr_onnx.data.texts import parse_json, read_text
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.files import write_text
 from asr_onnx.graph import model_file
@@ -150,19 +150,12 @@ def naming_damage(path: Path) -> Iterator[None]:
 
 def read_report(path: Path) -> dict[str, Any]:
     """A JSON report read back; ``AsrError`` for what is none, and for numbers that JSON has not."""
-    content: object = None
+    what = f"report '{path}'"
+    text = read_text(path, what, AsrError)
     try:
-        content = json.loads(
-            path.read_text(encoding="utf-8"), parse_constant=_number, parse_float=_number
-        )
-    except OSError as error:
-        raise AsrError(f"report '{path}' cannot be read: {error.strerror}") from None
-    except RecursionError:
-        raise AsrError(f"report '{path}' is damaged: it is nested too deep") from None
+        content = parse_json(text, what, AsrError, parse_constant=_number, parse_float=_number)
     except OverflowError as error:
-        raise AsrError(f"report '{path}' is damaged: it has the number {error}") from None
-    except ValueError:
-        pass
+        raise AsrError(f"{what} is damaged: it has the number {error}") from None
     for marker, kind in KINDS.items():
         if not isinstance(content, dict) or marker not in content:
             continue

@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from asr_onnx.errors import AsrError, UsageError
+from asr_onnx.data.texts import parse_json, read_text
+from asr_onnx.errors import AsrError, CalibrationError, UsageError
 from asr_onnx.files import check_folder, write_text
 
 _CELLS = "cells"
@@ -53,9 +54,10 @@ class SweepFolder:
 
     def read(self, name: str) -> dict[str, Any] | None:
         """The record called ``name``; ``None`` where there is none, or a file that is damaged."""
+        path = self._cells / f"{name}.json"
         try:
-            content = json.loads((self._cells / f"{name}.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = parse_json(read_text(path, str(path)), str(path))
+        except CalibrationError:
             return None
         if not isinstance(content, dict) or content.get("name") != name:
             return None

@@ -53,6 +53,21 @@ def test_a_place_where_nothing_can_be_written_is_refused_before_the_work(
     assert "folder 'there' of the output cannot be written to: Read-only file system" in err
 
 
+def test_reports_name_the_place_of_a_model_whose_output_was_taken(folder, asr, monkeypatch):
+    def take():
+        (folder / "out.onnx").write_text("theirs")
+
+    during(monkeypatch, repair_command, "repair_model", take)
+    code, out, err = asr(*REPAIR, "--report", "r.json", "--report", "r.html")
+    report = json.loads((folder / "r.json").read_text())
+    assert code == 1 and "finished model is 'out.1.onnx'" in err and "out.1.onnx" in out
+    assert (
+        report["output"] == "out.1.onnx"
+        and report["files"].items() >= sha256([Path("out.1.onnx")]).items()
+    )
+    assert (folder / "r.html").exists() and (folder / "out.onnx").read_text() == "theirs"
+
+
 def test_a_report_that_fails_in_the_end_names_itself_and_the_model(folder, asr, monkeypatch):
     (folder / "gone").mkdir()
     during(monkeypatch, repair_command, "repair_model", lambda: shutil.rmtree(folder / "gone"))

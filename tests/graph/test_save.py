@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,29 @@ def test_targets(rng, tmp_path):
         check_target(source, None, force=False)
     with pytest.raises(UsageError, match="is a folder"):
         check_target(tmp_path, source, force=True)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+def test_what_is_no_file_is_not_replaced_even_with_force(tmp_path):
+    os.mkfifo(tmp_path / "out.onnx")
+    with pytest.raises(UsageError, match="device"):
+        check_target(tmp_path / "out.onnx", None, force=True)
+
+
+def test_weights_that_were_not_loaded_are_not_looked_for_in_the_current_folder(
+    rng, tmp_path, monkeypatch
+):
+    proto = onnx.load(external_copy(bare_net(rng), tmp_path), load_external_data=False)
+    monkeypatch.chdir(tmp_path)  # where a file of that name is
+    with pytest.raises(ModelError, match="still lies in an external file: load the model with"):
+        save(proto, "out.onnx")
+
+
+def test_a_damaged_target_is_overwritten(rng, tmp_path):
+    target = external_copy(bare_net(rng), tmp_path, "m.onnx", "weightsXYZ")
+    target.write_bytes(target.read_bytes().replace(b"weightsXYZ", b"weights\xff\xfe\xfd"))
+    save(bare_net(rng), target)
+    load(target)
 
 
 def test_data_files_that_others_left_are_not_in_the_way(rng, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from models import bare_net, build, norm_net, norm_weights, normal, site
+from models import bare_net, build, copied, norm_net, norm_weights, normal, site, stored
 
 from asr_onnx.errors import ModelError
 from asr_onnx.graph.sites import find_norms, find_sites
@@ -167,6 +167,30 @@ def test_a_weight_that_is_not_finite_is_refused_by_name(rng, value):
 
 
 @pytest.mark.parametrize(
+    "name, change, message",
+    [
+        ("v2", lambda v: -v, "'v2' of BatchNormalization 'n2' holds a variance that is not pos"),
+        ("s2", lambda v: v * np.nan, "'s2' of BatchNormalization 'n2' holds NaN or infinity"),
+        ("m2", lambda v: v[:5], r"'m2' of BatchNormalization 'n2' has the shape \[5\], its scale"),
+        (
+            "s2 b2 m2 v2",
+            lambda v: v[:5],
+            "BatchNormalization 'n2' is of 5 channels, its input of 8",
+        ),
+    ],
+)
+def test_a_norm_that_cannot_be_computed_is_refused_by_name(rng, name, change, message):
+    net = norm_net(rng)
+    with pytest.raises(ModelError, match=message):
+        find_sites(copied(net, **{n: change(stored(net)[n]) for n in name.split()}))
+
+
+def test_rounding_below_zero_in_a_variance_that_epsilon_makes_good_is_no_damage(rng):
+    net = norm_net(rng)
+    find_sites(copied(net, v2=stored(net)["v2"] * 0 - np.float32(1e-9)))
+
+
+@pytest.mark.parametrize(
     "nodes, outputs",
     [
         ("c = Conv (x, w) y = BatchNormalization (c, s, b, m, v) z = Relu (c)", "y"),
@@ -182,6 +206,18 @@ def test_what_is_no_norm_of_the_site(rng, nodes, outputs):
             n = ReduceMean <axes = [0, 2, 3], keepdims = 0> (x) {nodes}
         }}""",
         {"w": kernel(rng)} | norm_weights(rng, 4),
+    )
+    assert site(model).norm is None
+
+
+def test_a_norm_of_each_position_is_none_of_channels(rng):
+    model = build(
+        """net (float[N,4,8,8] x) => (float[N,4,8,8] y) {
+            c = Conv (x, w)
+            y = BatchNormalization <spatial = 0> (c, s, b, m, v)
+        }""",
+        {"w": kernel(rng)} | {k: np.ones((4, 8, 8), np.float32) for k in "sbmv"},
+        opset=7,
     )
     assert site(model).norm is None
 

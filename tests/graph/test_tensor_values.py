@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import tracemalloc
+from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
-from models import bare_net, build, external_copy, norm_net, normal, run, stored
+from models import ROOT, bare_net, build, external_copy, files, norm_net, normal, run, stored
 
 from asr_onnx import ModelError, PruneOptions, RepairOptions, prune, recipe, repair
 from asr_onnx.execution import session
@@ -122,8 +127,34 @@ def test_no_room_for_new_weights_is_told_with_the_cure(rng, monkeypatch):
     def fail(*_):
         raise OSError(28, "No space left on device")
 
-    with Scratch() as scratch, monkeypatch.context() as patched:
+    with closing(Scratch()) as scratch, monkeypatch.context() as patched:
         patched.setattr(scratch, "_file", SimpleNamespace(seek=lambda *_: 0, write=fail))
         with pytest.raises(ModelError, match=r"No space left on device.*TMPDIR"):
             scratch.put(np.ones(9))
         patched.undo()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no locks: it goes when a day old")
+def test_what_a_killed_run_left_in_the_temporary_folder_goes_with_the_next(tmp_path, monkeypatch):
+    code = "import os; from asr_onnx.graph.tensor_values import scratch; scratch(); os._exit(9)"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
+    assert subprocess.run([sys.executable, "-c", code], env=environment, timeout=60).returncode == 9
+    assert len(files(tmp_path)) == 1
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with closing(Scratch()) as scratch:
+        found = scratch.put(np.ones(9))
+        assert files(tmp_path) == [str(Path(found.path).relative_to(tmp_path))]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_whose_file_is_gone_are_told_with_the_cure(rng, tmp_path, all_large):
+    path = tmp_path / "m.onnx"
+    save(bare_net(rng), path, frozenset({"w1"}))
+    loaded = load(path, in_place=True)
+    pruned = prune(loaded.proto, PruneOptions(sparsity=0.5))
+    save(pruned, path, loaded.external)  # takes the data away that it replaces
+    save(pruned, tmp_path / "other.onnx")
+    with pytest.raises(ModelError, match=r"weights in '.*m.onnx.*data' are gone: .*load"):
+        save(loaded.proto, tmp_path / "again.onnx")
+    with pytest.raises(ModelError, match="are gone"):
+        Runner(loaded.proto, Device())

@@ -95,3 +95,8 @@ def test_ancestors_stop_at_what_is_done_and_come_in_order():
     assert top.ancestors(["y"], {"x"}) == [0, 1, 2, 3, 5]
     assert top.ancestors(["y"], {"x", "b", "a"}) == [2, 3, 5]
     assert top.ancestors(["y"], {"x", "y"}) == []
+
+
+def test_nodes_in_a_circle_stay_as_they_are():
+    model = build("net (float[N] x) => (float[N] z) { y = Add (x, w) w = Neg (z) z = Neg (y) }", {})
+    assert Topology(model.graph).nodes == list(model.graph.node)

@@ -7,12 +7,13 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from models import bare_net, build, norm_net, norm_weights, normal, run, stored, tap
+from models import bare_net, build, copied, norm_net, norm_weights, normal, run, stored, tap
 from onnx import numpy_helper
 
 from asr_onnx import CalibrationError, ModelError, RepairOptions, recipe, repair
 from asr_onnx.data.batches import as_batches
 from asr_onnx.graph.inputs import model_inputs
+from asr_onnx.graph.model_file import load
 
 
 def options(sparsity=0.5, **more):
@@ -125,6 +126,32 @@ def test_outputs_that_are_no_logits(rng, kind, last):
     assert result.repaired_outputs["y"].relative_error < 1e-5
 
 
+def headed(rng, head):
+    """A convolution, and nodes that make ``y`` of its (N, 4) means ``m``."""
+    return build(
+        f"""net (float[N,4,6,6] x) => (float[N,4] y) {{
+            c = Conv (x, w)
+            p = GlobalAveragePool (c)
+            m = Flatten (p)
+            {head}
+        }}""",
+        {"w": normal(rng, 4, 4, 3, 3), "mask": np.float32([0, 0, -np.inf, 0])},
+    )
+
+
+@pytest.mark.parametrize("head", ["y = Log (m)", "r = Relu (m) y = Log (r)"])
+def test_a_dense_output_that_is_not_finite_is_refused_by_name(rng, head):
+    model = headed(rng, head)
+    with pytest.raises(CalibrationError, match="output 'y' of the dense model is NaN or infinite"):
+        repair(model, all_of(model, normal(rng, 24, 4, 6, 6)), options())
+
+
+def test_infinity_that_stays_where_it_is_does_no_harm(rng):
+    model = headed(rng, "y = Add (m, mask)")
+    result = repair(model, all_of(model, normal(rng, 24, 4, 6, 6)), options())
+    assert result.repaired_outputs["y"].relative_error < 1
+
+
 def test_as_many_detections_as_there_are(rng):
     """Outputs whose number depends on the values cannot be compared, and that is all."""
     model = build(
@@ -199,6 +226,21 @@ def test_a_control_flow_body_that_captures_activations(rng):
     x = normal(rng, 16, 3, 8, 8)
     result = repair(model, all_of(model, x, batch_size=16), options())
     assert_means_restored(model, result.model, {"x": x}, ["c1", "y"])
+
+
+@pytest.mark.parametrize("more", [{}, {"reconstruct": True, "criterion": "obs"}])
+def test_nodes_in_any_order_are_repaired_as_if_sorted_and_stay_where_they_are(rng, tmp_path, more):
+    model, x = norm_net(rng), normal(rng, 24, 3, 8, 8)
+    shuffled = copied(model)
+    nodes = [model.graph.node[i] for i in rng.permutation(len(model.graph.node))]
+    del shuffled.graph.node[:]
+    shuffled.graph.node.extend(nodes)
+    onnx.save(shuffled, tmp_path / "m.onnx")
+    loaded = load(tmp_path / "m.onnx").proto
+    found, wanted = (repair(m, all_of(m, x), options(**more)).model for m in (loaded, model))
+    assert list(found.graph.node) == nodes
+    for name, value in stored(wanted).items():
+        np.testing.assert_array_equal(stored(found)[name], value)
 
 
 def test_a_local_function_in_the_graph(rng):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
+import sys
 from copy import deepcopy
 
 import numpy as np
@@ -123,3 +125,11 @@ def test_what_json_has_not_or_cannot_hold_is_refused(tmp_path, asr, monkeypatch,
                 **{k: v for k, v in other.items() if "asr" not in k},
             }
             assert assert_one_line_or_a_page(tmp_path, asr, json.dumps(forged)) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+def test_a_pipe_is_no_report(tmp_path, asr, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    os.mkfifo("r.json")
+    code, _, err = asr("render", "r.json")
+    assert code == 1 and "'r.json' cannot be read: it is a pipe" in err

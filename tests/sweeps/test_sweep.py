@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +24,7 @@ from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.reports.sweep_chart import curve, draw_file
 from asr_onnx.sweeps import work
+from asr_onnx.sweeps.folder import SweepFolder
 from asr_onnx.sweeps.grid import GridOptions, tasks_of
 from asr_onnx.sweeps.jobs import make_jobs
 from asr_onnx.sweeps.source import Source, digest, open_source
@@ -220,13 +223,23 @@ def test_preprocessing_is_for_images_wherever_they_are(cases, rng):
     assert content["samples"] == 10
 
 
-@pytest.mark.parametrize("damage", ["", "{", "[]", '{"name": "another", "record": {}}'])
+@pytest.mark.parametrize(
+    "damage", ["", "{", "[]", '{"name": "another", "record": {}}', "[" * 100_000]
+)
 def test_a_damaged_cell_is_done_again(cases, damage):
     first, _ = sweep()
     name = next(p for p in Path("out/cells").glob("cell-*"))
     name.write_text(damage)
     again, reused = sweep()
     assert reused == 1 and numbers(again) == numbers(first)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
+def test_a_pipe_in_place_of_a_cell_is_not_waited_for(tmp_path):
+    folder = SweepFolder(tmp_path)
+    folder.create()
+    os.mkfifo(tmp_path / "cells" / "cell.json")
+    assert folder.read("cell") is None
 
 
 def test_a_cell_that_fails_leaves_its_group_alone(cases):
