@@ -17,7 +17,7 @@ from asr_onnx.maths.targets import Frame
 # Positions used per entry K of a row, at least _POSITIONS.  Least squares over N positions adds
 # about K / N to the error that is left: one per cent.
 _POSITIONS_PER_INPUT = 100
-_POSITIONS = 1 << 13
+_POSITIONS = 1 << 14
 _CHUNK = 1 << 12  # positions in a block at most,
 _CUT = 1 << 23  # elements of their patches, and
 _READ = 1 << 24  # elements of the activations they are cut from
@@ -73,8 +73,8 @@ class Blocks:
     def __getitem__(self, chunk: Chunk) -> Block:
         found = self._known.get(chunk.first)
         if found is None:
-            x = chunk.of(lambda batch: self._repaired[batch, self._site.input])
-            y = chunk.of(lambda batch: self._dense[batch, self._site.output])
+            x = chunk.of(lambda batch, some: self._repaired.part(batch, self._site.input, some))
+            y = chunk.of(lambda batch, some: self._dense.part(batch, self._site.output, some))
             node = self._repaired.node(self._site)
             part = patches(self._site, node, x, y, self._share, seed=chunk.first)
             frame, dense = self._frame(chunk.of, part.rows), part.rows(y)

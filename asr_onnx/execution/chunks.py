@@ -10,8 +10,8 @@ import numpy as np
 
 from asr_onnx.arrays import AnyArray
 
-# Some samples of a tensor, given what its batches are by their number.
-Of = Callable[[Callable[[int], AnyArray]], AnyArray]
+Part = Callable[[int, slice], AnyArray]  # some samples of a batch of a tensor
+Of = Callable[[Part], AnyArray]  # the samples in question of the tensor
 
 
 class Piece(NamedTuple):
@@ -28,9 +28,9 @@ class Chunk:
     first: int
     pieces: tuple[Piece, ...]
 
-    def of(self, tensor: Callable[[int], AnyArray]) -> AnyArray:
-        """A tensor of these samples, where ``tensor`` gives a batch's."""
-        parts = [tensor(batch)[samples] for batch, samples in self.pieces]
+    def of(self, tensor: Part) -> AnyArray:
+        """A tensor of these samples, where ``tensor`` gives some of a batch's."""
+        parts = [tensor(batch, samples) for batch, samples in self.pieces]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from asr_onnx.arrays import AnyArray, Float32Array
-from asr_onnx.execution.chunks import Of
+from asr_onnx.execution.chunks import Of, Part
 from asr_onnx.execution.stream import Stream
 from asr_onnx.graph.records import Site
 from asr_onnx.maths.targets import Frame
@@ -34,10 +34,10 @@ class Frames:
         )
         return Frame(gain, dense, repaired)
 
-    def _shortcut(self, stream: Stream) -> Callable[[int], AnyArray]:
+    def _shortcut(self, stream: Stream) -> Part:
         name = self.site.shortcut
         assert name
-        return lambda batch: stream[batch, name]
+        return lambda batch, samples: stream.part(batch, name, samples)
 
     @property
     def _adds_shortcut(self) -> bool:

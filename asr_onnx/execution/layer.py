@@ -143,7 +143,7 @@ class StreamLayer:
         site = self.site
 
         def squared(batch: int, results: Mapping[str, AnyArray]) -> float:
-            frame = self._frame(lambda batches: batches(batch), self._flat)
+            frame = self._frame(lambda part: part(batch, slice(None)), self._flat)
             a = frame.dense_sum(self._flat(self._dense[batch, site.output]))
             b = frame.repaired_sum(self._flat(results[site.output]))
             if self.activation:

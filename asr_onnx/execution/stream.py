@@ -48,8 +48,14 @@ class Stream:
 
     def __getitem__(self, key: tuple[int, str]) -> AnyArray:
         """Live tensor by (batch, name)."""
-        value = self._store[(self._name, *key)]
-        scale = self._scales.get(key[1])
+        return self._scaled(key[1], self._store[(self._name, *key)])
+
+    def part(self, batch: int, tensor: str, samples: slice) -> AnyArray:
+        """Some samples of a live tensor."""
+        return self._scaled(tensor, self._store.part((self._name, batch, tensor), samples))
+
+    def _scaled(self, tensor: str, value: AnyArray) -> AnyArray:
+        scale = self._scales.get(tensor)
         return scale(value) if scale else value
 
     def put(self, batch: int, tensor: str, value: AnyArray) -> None:

@@ -94,13 +94,24 @@ class TensorStore:
     def __getitem__(self, key: Hashable) -> AnyArray:
         """The array; treat it as read-only."""
         with self._lock:
-            if key not in self._slots:
-                return self._arrays[key]
-            slot = self._slots[key]
-            array = np.empty(slot.shape, slot.dtype)
-            self._file.seek(slot.offset)
-            self._file.readinto(array.reshape(-1).view(np.uint8))
-            return array
+            slot = self._slots.get(key)
+            return self._read(slot.offset, slot.shape, slot.dtype) if slot else self._arrays[key]
+
+    def part(self, key: Hashable, rows: slice) -> AnyArray:
+        """Consecutive rows of the array, and no others are read; treat them as read-only."""
+        with self._lock:
+            slot = self._slots.get(key)
+            if slot is None:
+                return self._arrays[key][rows]
+            start, stop, _ = rows.indices(slot.shape[0])
+            offset = slot.offset + start * (slot.nbytes // slot.shape[0])
+            return self._read(offset, (stop - start, *slot.shape[1:]), slot.dtype)
+
+    def _read(self, offset: int, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> AnyArray:
+        array = np.empty(shape, dtype)
+        self._file.seek(offset)
+        self._file.readinto(array.reshape(-1).view(np.uint8))
+        return array
 
     def shape(self, key: Hashable) -> tuple[int, ...] | None:
         """The array's shape, or ``None`` when it is not there."""

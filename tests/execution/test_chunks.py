@@ -17,7 +17,7 @@ def test_chunks_do_not_depend_on_the_batches(sizes, size):
     data = np.arange(sum(sizes))
     batches = np.split(data, np.cumsum(sizes)[:-1])
     found = chunks([(n, len(b), "like") for n, b in enumerate(batches)], size)
-    together = [c.of(lambda n: batches[n]) for c in found]
+    together = [c.of(lambda n, samples: batches[n][samples]) for c in found]
     np.testing.assert_array_equal(np.concatenate(together), data)
     assert [len(c) for c in together[:-1]] == [size] * (len(found) - 1)
     assert [c.first for c in found] == [c[0] for c in together]

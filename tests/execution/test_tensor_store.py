@@ -55,6 +55,16 @@ def test_spilled_arrays_come_back_bit_for_bit(array, spill_all):
         assert_same(store["key"], np.ascontiguousarray(array).reshape(array.shape))
 
 
+@pytest.mark.parametrize("limit", [0, 1 << 20])
+def test_a_part_is_those_rows_wherever_the_array_lies(rng, limit):
+    array = rng.normal(size=(40, 8, 16)).astype(np.float32)
+    with TensorStore(limit) as store:
+        store.put("a", array)
+        assert bool(store.on_disk) == (limit == 0)
+        for rows in (slice(None), slice(0, 7), slice(13, 14), slice(30, 99)):
+            assert_same(store.part("a", rows), array[rows])
+
+
 def test_the_limit_holds(rng):
     with TensorStore(100 * KIB) as store:
         for key in range(10):
