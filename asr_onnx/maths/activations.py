@@ -88,9 +88,15 @@ Activation = Callable[[Float32Array], Float32Array] | Clipped | Tabulated
 
 def recognised(
     function: Callable[[Float32Array], Float32Array], low: float, high: float, channels: int
-) -> Clipped | Tabulated:
-    """``function`` of rows (P, C), one of each element by itself, between ``low`` and ``high``."""
-    table = Tabulated.of(function, low, high, channels)
+) -> Clipped | Tabulated | None:
+    """``function`` of rows (P, C), one of each element by itself, between ``low`` and ``high``.
+
+    ``None`` where it is not finite, as a root of negative numbers: there is nothing to aim at.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        table = Tabulated.of(function, low, high, channels)
+    if not np.isfinite(table.values).all():
+        return None
     least, most = float(table.values.min()), float(table.values.max())
     clipped = np.clip(table.points, least, most)
     return Clipped(least, most) if (table.values == clipped[:, None]).all() else table

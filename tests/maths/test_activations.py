@@ -57,6 +57,10 @@ def test_a_function_with_two_ends_is_recognised_and_no_other():
         assert isinstance(recognised(function, -8.0, 8.0, 3), Tabulated)
 
 
+def test_a_function_that_is_not_finite_everywhere_is_none():
+    assert recognised(np.sqrt, -1.0, 8.0, 3) is None
+
+
 def test_the_target_of_two_ends_is_that_of_their_table(rng):
     dense, fitted = 3 + 4 * rng.normal(size=(2, 400, 3)).astype(np.float32)
     dense[0] = 3.0  # so that each channel has its steepest slope
