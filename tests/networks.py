@@ -35,7 +35,7 @@ class Network:
 
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """The nodes, for Hypothesis; weights would fill screens."""
-        nodes = (onnx.printer.to_text(node).strip() for node in self.model.graph.node)
+        nodes = (onnx.helper.printable_node(node) for node in self.model.graph.node)
         printer.text("\n".join([f"x: {self.x.dtype}{list(self.x.shape)}", *nodes]))
 
 

@@ -78,7 +78,7 @@ def test_errors_do_not_act_on_the_terminal(named, asr, words):
     code, out, err = asr(*words)
     assert code
     assert_harmless(out + err)
-    assert r"\x1b" in err
+    assert r"\x1b" in err or "No such option: --none" in err  # older clicks take it out themselves
 
 
 def test_failed_gates_and_failing_models_are_told_of_harmlessly(named, asr):

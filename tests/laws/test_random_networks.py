@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -29,7 +31,7 @@ def repaired(network: Network, **options: object) -> asr_onnx.RepairResult:
     try:
         return asr_onnx.repair(network.model, data, asr_onnx.RepairOptions(**options))
     except asr_onnx.AsrError as error:
-        assert pytest.RaisesExc(asr_onnx.AsrError, match=REFUSALS).matches(error)
+        assert re.search(REFUSALS, str(error))
         assume(False)
 
 
