@@ -22,7 +22,7 @@ from asr_onnx.execution.lockstep import Lockstep
 from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.execution.tensor_store import TensorStore, default_limit
 from asr_onnx.graph.inputs import model_inputs
-from asr_onnx.graph.model_file import apply, check_in_memory
+from asr_onnx.graph.model_file import apply, check_readable
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.sites import find_sites, with_heads
@@ -39,7 +39,7 @@ from asr_onnx.solvers.prediction import predict
 
 def inspect(proto: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Inspection:
     """Look at a model without running it.  Raises ``ModelError`` when nothing can be pruned."""
-    check_in_memory(proto)
+    check_readable(proto)
     return look_at(find_sites(proto, PruneOptions(ops=tuple(ops)).ops))
 
 
@@ -48,7 +48,7 @@ def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.M
 
     Raises ``ModelError`` when there is nothing to prune, ``UsageError`` for bad options.
     """
-    check_in_memory(proto)
+    check_readable(proto)
     o = options or PruneOptions()
     criterion = o.choice if isinstance(o, RepairOptions) else CRITERIA["magnitude"]
     if criterion.score is None:
@@ -86,7 +86,7 @@ def repair(
         raise UsageError(f"options are a {type(options).__name__}: give RepairOptions or a recipe")
     options = options if dense is None else options.for_given_mask()
     climbs = options.recipe == AUTO
-    check_in_memory(proto)
+    check_readable(proto)
     batches, where = as_batches(data, model_inputs(proto)), execution or Execution()
 
     def one(rung: RepairOptions) -> RepairResult:
@@ -142,7 +142,7 @@ def _repair(
     started = time.perf_counter()
     if dense is None and not all(o.chooses_mask for o in cells):
         raise UsageError("criterion 'given' is for a model that is pruned already: give dense, too")
-    check_in_memory(proto)
+    check_readable(proto)
     batches = as_batches(data, model_inputs(proto))
     figures = figures or Figures()
     figures.axes(proto)  # refuses what the model does not have, before the work
@@ -206,7 +206,7 @@ def _solve(
     sites = with_heads(proto, survey.sites) if cells[0].reconstruct else survey.sites
     reference, found = proto, sites
     if dense is not None:
-        check_in_memory(dense)
+        check_readable(dense)
         reference = rename_like(dense, proto)
         found = find_sites(reference, OPS).sites
         _check_pruned(sites, {s.output: s for s in found})

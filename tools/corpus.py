@@ -25,7 +25,7 @@ from rich.table import Table
 
 import asr_onnx
 from asr_onnx.graph.inputs import ModelInput, model_inputs
-from asr_onnx.graph.model_file import check_in_memory
+from asr_onnx.graph.model_file import check_readable
 from asr_onnx.options import OPS
 
 STEPS = ("inspect", "prune", "asr", "refit")
@@ -71,7 +71,7 @@ def attempt(job: tuple[str, str, bytes]) -> str:
         elif step == "prune":
             asr_onnx.prune(proto, asr_onnx.PruneOptions(0.5, ops=OPS, include="."))
         else:
-            check_in_memory(proto)
+            check_readable(proto)
             options = asr_onnx.recipe(step, sparsity=0.5, ops=OPS, include=".")
             execution = asr_onnx.Execution(providers="cpu")
             asr_onnx.repair(proto, samples(model_inputs(proto)), options, execution=execution)

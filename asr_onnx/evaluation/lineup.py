@@ -134,7 +134,7 @@ def _loaded(model: ModelLike) -> model_file.LoadedModel:
     if isinstance(model, model_file.LoadedModel):
         return model
     if isinstance(model, onnx.ModelProto):
-        model_file.check_in_memory(model)
+        model_file.check_readable(model)
         return model_file.LoadedModel(model)
     return model_file.load(Path(model), in_place=True)
 

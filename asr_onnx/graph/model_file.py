@@ -94,7 +94,7 @@ def files(*paths: Path) -> list[Path]:
     return list(found)
 
 
-def check_in_memory(proto: onnx.ModelProto) -> None:
+def check_readable(proto: onnx.ModelProto) -> None:
     """Refuse a proto whose weights lie in a file it cannot name, and what is none.
 
     Raises ``ModelError``.

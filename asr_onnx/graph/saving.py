@@ -19,7 +19,7 @@ from google.protobuf.message import DecodeError, EncodeError
 
 from asr_onnx.errors import ModelError, OutputTakenError
 from asr_onnx.files import staging
-from asr_onnx.graph.model_file import check_in_memory, files
+from asr_onnx.graph.model_file import check_readable, files
 from asr_onnx.graph.stored import nbytes, tensors
 from asr_onnx.graph.tensor_values import LARGE, held, is_in_file, opened, refer
 from asr_onnx.interrupts import shielded, wrote
@@ -44,7 +44,7 @@ def save(
     model exceeds protobuf's 2 GiB, and for weights in a file that it cannot name.
     """
     target = Path(target)
-    check_in_memory(proto)
+    check_readable(proto)
     try:
         with staging(target.parent) as folder:
             staged, data = _staged(proto, external, folder, target.name)

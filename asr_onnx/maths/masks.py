@@ -5,7 +5,7 @@ Counts are exact and ties are broken by position, so the same model gives the sa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -118,9 +118,3 @@ def row_norms(weight: Array) -> FloatArray:
     norms = np.linalg.norm(rows, axis=1)
     norms[norms == 0] = 1.0
     return np.asarray(norms.reshape(-1, *[1] * (weight.ndim - 1)))
-
-
-def zero_count(masks: Sequence[Mask] | Mapping[str, Mask]) -> int:
-    """Number of weights the masks zero."""
-    values = masks.values() if isinstance(masks, Mapping) else masks
-    return sum(int(m.size - np.count_nonzero(m)) for m in values)

@@ -12,7 +12,7 @@ from models import bare_net, build, external_copy, files, norm_net, normal, run,
 from onnx import TensorProto, numpy_helper
 
 from asr_onnx.errors import ModelError
-from asr_onnx.graph.model_file import apply, check_in_memory, load
+from asr_onnx.graph.model_file import apply, check_readable, load
 from asr_onnx.graph.records import Patch
 from asr_onnx.graph.saving import save
 
@@ -129,9 +129,9 @@ def test_external_data_in_bodies_and_attributes_is_read_too(rng, tmp_path):
     )  # fmt: skip
     raw = onnx.load(tmp_path / "m.onnx", load_external_data=False)
     with pytest.raises(ModelError, match="still lies in an external file"):
-        check_in_memory(raw)
+        check_readable(raw)
     loaded = load(tmp_path / "m.onnx")
-    check_in_memory(loaded.proto)
+    check_readable(loaded.proto)
     np.testing.assert_array_equal(run(loaded.proto, **x)["y"], wanted)
     (tmp_path / "d").unlink()
     save(loaded.proto, tmp_path / "o.onnx", loaded.external)

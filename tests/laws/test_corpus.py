@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+import onnx
 import pytest
 
 if not Path("/proc/self/clear_refs").exists():
@@ -12,10 +13,16 @@ if not Path("/proc/self/clear_refs").exists():
 
 import corpus
 
+KNOWN = 21  # the newest operator set of the oldest ONNX Runtime that is supported
+
+
+def is_known(data):
+    model = onnx.load_model_from_string(data)
+    return all(o.version <= KNOWN for o in model.opset_import if not o.domain)
+
 
 def test_no_step_with_a_sample_of_the_models_with_convolutions_crashes():
-    models = [(name, data) for name, data in corpus.files() if b"Conv" in data]
+    models = [m for m in corpus.files() if b"Conv" in m[1] and is_known(m[1])]
     outcomes = list(corpus.run(random.Random(0).sample(models, 12), seconds=60))
     assert [(o.job[:2], o.fault) for o in outcomes if o.fault] == []
-    # Older versions of ONNX Runtime refuse the newest operator sets.
-    assert sum(not o.value for o in outcomes) >= 12, "a quarter of the steps is done"
+    assert sum(not o.value for o in outcomes) >= 24, "half of the steps are done"

@@ -185,19 +185,28 @@ def test_a_mask_selected_for_the_output_beats_magnitudes(rng):
     assert chosen < plain
 
 
-@pytest.mark.parametrize("how", [{"row_scale": "normalize"}, {"criterion": "obs"}])
-def test_a_folded_export_of_the_network_gives_the_same_outputs(rng, how):
-    """Whether BatchNormalization was multiplied into the weights is the exporter's business."""
+def twins(seed, **how):
+    """A network's repair, the difference of its folded twin's from it, and its own error."""
+    rng = np.random.default_rng(seed)
     model, x = residual_net(rng), images(rng, 120)
     twin = folded(model)
     np.testing.assert_allclose(run(twin, x=x)["y"], run(model, x=x)["y"], atol=1e-4)
     how = options(0.5, reconstruct=True, **how)
     repaired, other = (repair(m, x, how).model for m in (model, twin))
-    difference = output_error(repaired, other, x)
-    # Rounding may lead the search to another mask: over eight seeds 0 to 0.6 of the error.
-    assert difference < 0.7 * output_error(model, repaired, x)
-    if how.criterion == "magnitude":  # the very same weights are dropped
-        assert difference < 2e-3
+    return output_error(repaired, other, x), output_error(model, repaired, x)
+
+
+def test_a_folded_export_of_the_network_gives_the_same_outputs():
+    """Whether BatchNormalization was multiplied into the weights is the exporter's business."""
+    difference, error = twins(0, row_scale="normalize")  # the very same weights are dropped
+    assert difference < min(2e-3, 0.3 * error)
+
+
+def test_and_so_it_does_where_masks_are_searched_unless_rounding_leads_elsewhere():
+    shares = [
+        difference / error for difference, error in (twins(s, criterion="obs") for s in range(5))
+    ]
+    assert np.mean(shares) < 0.3 and min(shares) < 1e-3
 
 
 def test_no_weight_comes_back_and_only_known_places_change(rng):

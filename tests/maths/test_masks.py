@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from asr_onnx.errors import UsageError
-from asr_onnx.maths.masks import check_sparsity, global_masks, smallest, zero_count
+from asr_onnx.maths.masks import check_sparsity, global_masks, smallest
 from asr_onnx.options import PruneOptions
 
 few_values = hnp.arrays(np.float64, st.integers(1, 60), elements=st.sampled_from([0.0, 1.0, 2.0]))
@@ -28,7 +28,7 @@ def test_the_count_over_all_sites_is_exact(arrays, sparsity):
     scores = {str(i): a for i, a in enumerate(arrays)}
     total = sum(a.size for a in arrays)
     masks = global_masks(scores, sparsity)
-    assert zero_count(masks) == zero_count(list(masks.values())) == round(sparsity * total)
+    assert sum(np.count_nonzero(~m) for m in masks.values()) == round(sparsity * total)
     kept = [s for n, a in scores.items() for s in a[masks[n]]]
     dropped = [s for n, a in scores.items() for s in a[~masks[n]]]
     assert not kept or not dropped or max(dropped) <= min(kept)
@@ -61,7 +61,7 @@ def test_equal_scores_drop_from_the_front():
 
 def test_half_a_million_weights_at_0_9(rng):
     masks = global_masks({"w": rng.random((500, 1000)).astype(np.float32)}, 0.9)
-    assert zero_count(masks) == 450_000
+    assert np.count_nonzero(~masks["w"]) == 450_000
 
 
 @pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, float("nan"), float("inf")])

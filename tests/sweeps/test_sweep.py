@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import sys
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +13,7 @@ import numpy as np
 import onnx
 import pytest
 from joblib._parallel_backends import ThreadingBackend
-from models import copied, norm_net, normal, run, stored
+from models import copied, run, stored
 from PIL import Image
 
 import asr_onnx
@@ -24,7 +22,6 @@ from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.reports.sweep_chart import curve, draw_file
 from asr_onnx.sweeps import work
-from asr_onnx.sweeps.folder import SweepFolder
 from asr_onnx.sweeps.grid import GridOptions, tasks_of
 from asr_onnx.sweeps.jobs import make_jobs
 from asr_onnx.sweeps.source import Source, digest, open_source
@@ -32,22 +29,6 @@ from asr_onnx.sweeps.work import Group, Task, do_anywhere
 
 SETTINGS = {"holdout": 0.5, "batch_size": 10}
 LABELLED = {"data": "t.npy", "labels": "l.npy"}
-
-
-@pytest.fixture
-def cases(tmp_path, monkeypatch):
-    """A model, 40 samples to calibrate on and 60 that it labels, in the current folder."""
-    rng = np.random.default_rng(7)
-    model = norm_net(rng)
-    x = normal(rng, 60, 3, 8, 8)
-    centred = stored(model)["fb"] - run(model, x=x)["y"].mean(0)  # else one class wins everywhere
-    model = copied(model, fb=centred)
-    monkeypatch.chdir(tmp_path)
-    onnx.save(model, "m.onnx")
-    np.save("c.npy", normal(rng, 40, 3, 8, 8))
-    np.save("t.npy", x)
-    np.save("l.npy", run(model, x=x)["y"].argmax(1))
-    return model
 
 
 def sweep(output="out", **settings):
@@ -232,14 +213,6 @@ def test_a_damaged_cell_is_done_again(cases, damage):
     name.write_text(damage)
     again, reused = sweep()
     assert reused == 1 and numbers(again) == numbers(first)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="no pipes in folders")
-def test_a_pipe_in_place_of_a_cell_is_not_waited_for(tmp_path):
-    folder = SweepFolder(tmp_path)
-    folder.create()
-    os.mkfifo(tmp_path / "cells" / "cell.json")
-    assert folder.read("cell") is None
 
 
 def test_a_cell_that_fails_leaves_its_group_alone(cases):
