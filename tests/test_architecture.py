@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import sys
 from importlib.metadata import requires
+from importlib.util import find_spec
 
 import pytest
 from models import ROOT
@@ -55,3 +57,15 @@ def test_nothing_but_the_command_line_prints():
         calls = {n.func.id for n in ast.walk(tree)
                  if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}  # fmt: skip
         assert "print" not in calls or name.startswith("cli."), name
+
+
+TOOLS = {p.name: ast.parse(p.read_text(encoding="utf-8")) for p in (ROOT / "tools").glob("*.py")}
+
+
+@pytest.mark.parametrize("name", TOOLS)
+def test_what_tools_take_from_the_package_is_there(name):
+    for node in ast.walk(TOOLS[name]):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asr_onnx"):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name) or find_spec(f"{node.module}.{alias.name}")

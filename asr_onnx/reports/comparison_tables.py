@@ -147,6 +147,12 @@ def verdicts(comparison: Comparison) -> Iterator[str]:
         previous = m
 
 
+def interval_text(accuracy: Accuracy) -> str:
+    """``91.2% [88.4% … 93.4%]``"""
+    share, interval = _accuracy(accuracy)
+    return f"{share} [{interval}]"
+
+
 def _accuracy(accuracy: Accuracy | None) -> tuple[str, str]:
     if accuracy is None:
         return "–", "–"
