@@ -105,6 +105,17 @@ def problem_of(model: onnx.ModelProto, stored: Mapping[str, TensorProto]) -> str
     return walk.over(model.graph, types, {}, set(stored))
 
 
+def tell(model: onnx.ModelProto, types: MutableMapping[str, TypeProto]) -> dict[str, AnyArray]:
+    """Add the types of all tensors of the graph to those of its inputs, as far as they are told.
+
+    Returns the values of the small ones, shapes above all, that do not depend on the data.
+    """
+    opsets = {o.domain if o.domain != "ai.onnx" else "": o.version for o in model.opset_import}
+    values: dict[str, AnyArray] = {}
+    _Walk(opsets, left=1 << 62).over(model.graph, types, values, set())
+    return values
+
+
 @dataclass
 class _Walk:
     """``left``: the bytes that may yet be computed."""
@@ -122,8 +133,7 @@ class _Walk:
         values: MutableMapping[str, AnyArray],
         fixed: set[str],
     ) -> str:
-        """Follow a graph; ``types``, ``values`` and the ``fixed`` tensors are the outer one's."""
-        types, values, fixed = ChainMap({}, types), ChainMap({}, values), set(fixed)
+        """Follow a graph, adding to ``types``, ``values`` and the tensors that are ``fixed``."""
         for tensor in graph.initializer:
             types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
             fixed.add(tensor.name)
@@ -131,7 +141,7 @@ class _Walk:
                 values[tensor.name] = numpy_helper.to_array(tensor)
         for node in graph.node:
             for body in subgraphs(node):
-                if found := self.over(body, types, values, fixed):
+                if found := self.over(body, ChainMap({}, types), ChainMap({}, values), {*fixed}):
                     return found
             told = output_types(node, self.opsets, types, values)
             types.update(told)
