@@ -83,6 +83,12 @@ def evaluate(
     """A node's outputs by name, as far as they can be told; its optional inputs may be blank."""
     if node.op_type == "Identity" and len(node.input) == len(node.output) == 1:
         return {node.output[0]: feeds[node.input[0]]}  # chains of thousands have been seen
+    if node.op_type == "Unsqueeze" and node.attribute:  # ONNX's evaluator takes those of opset 13
+        try:
+            axes = tuple(node.attribute[0].ints)
+            return {node.output[0]: np.expand_dims(feeds[node.input[0]], axes)}
+        except _UNTOLD:
+            return {}
     try:
         with np.errstate(all="ignore"):
             found = ReferenceEvaluator(node, opsets=dict(opsets)).run(None, dict(feeds))
@@ -137,7 +143,8 @@ class _Walk:
         for tensor in graph.initializer:
             types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
             fixed.add(tensor.name)
-            if math.prod(tensor.dims) <= _SMALL and not problem(tensor):
+            here = tensor.data_location != TensorProto.EXTERNAL
+            if here and math.prod(tensor.dims) <= _SMALL and not problem(tensor):
                 values[tensor.name] = numpy_helper.to_array(tensor)
         for node in graph.node:
             for body in subgraphs(node):
