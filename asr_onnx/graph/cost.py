@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from asr_onnx.arrays import AnyArray
 from asr_onnx.graph.constants import Constants
-from asr_onnx.graph.inputs import model_inputs
+from asr_onnx.graph.inputs import samples_in
 from asr_onnx.graph.shapes import PRODUCTS, Shapes, macs
 from asr_onnx.graph.stored import tensors
 from asr_onnx.graph.wiring import Topology
@@ -48,17 +48,14 @@ class Cost:
     activation_bytes: int | None
 
 
-def cost_of(model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]] | None = None) -> Cost:
+def cost_of(
+    model: onnx.ModelProto, sizes: Mapping[str, Sequence[int | None]] | None = None
+) -> Cost:
     """For inputs of the ``sizes`` given by name, as in ``Shapes.of``; samples share evenly.
 
     Raises ``ModelError`` for inputs that cannot be fed.
     """
-    batches = (
-        (sizes or {}).get(i.name, i.shape)[i.batch_axis]
-        for i in model_inputs(model)
-        if i.batch_axis is not None
-    )
-    return cost(model, Shapes.of(model, sizes), next(batches, None) or 1)
+    return cost(model, Shapes.of(model, sizes), samples_in(model, sizes))
 
 
 def cost(model: onnx.ModelProto, shapes: Shapes, samples: int = 1) -> Cost:

@@ -26,7 +26,9 @@ class Shapes:
     nbytes: Mapping[str, int | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]] | None = None) -> Shapes:
+    def of(
+        cls, model: onnx.ModelProto, sizes: Mapping[str, Sequence[int | None]] | None = None
+    ) -> Shapes:
         """For inputs of the ``sizes`` given by name; else as the model says, with a batch of one.
 
         Dimensions that nobody says stay open, with all that follows from them.
