@@ -52,6 +52,14 @@ CAPTION = (
 SPARSE = "non-zero MACs: with weights that are not zero; only sparse kernels save the others"
 
 
+HEADS = {**{n: head for n, (head, _) in FIGURES.items()}, "effective_macs": "non-zero MACs"}
+
+
+def told(name: str, figure: float | None) -> str:
+    """A figure in words, by its name in ``figures``."""
+    return FIGURES[name][1](figure) if name in FIGURES else count_text(figure)
+
+
 def figures(model: Model) -> dict[str, float | None]:
     """The figures of ``FIGURES``, and ``effective_macs``, which only sparse kernels reach."""
     return {**model["cost"], "size": model["footprint"]["size"]}
@@ -59,13 +67,30 @@ def figures(model: Model) -> dict[str, float | None]:
 
 def ratios(model: Model, dense: Model) -> dict[str, float | None]:
     """Each figure over the dense model's; ``None`` where one of them is not known."""
-    return {
-        name: _over(figure, other)
-        for (name, figure), other in zip(
-            figures(model).items(), figures(dense).values(), strict=True
-        )
-    }
+    return over(figures(model), figures(dense))
+
+
+def over(
+    after: Mapping[str, float | None], before: Mapping[str, float | None]
+) -> dict[str, float | None]:
+    """Figures over those of the same names; ``None`` where one of them is not known."""
+    return {name: _over(figure, before[name]) for name, figure in after.items()}
 
 
 def _over(figure: float | None, other: float | None) -> float | None:
     return figure / other if figure is not None and other else None
+
+
+def change(cost: Mapping[str, Mapping[str, float | None]]) -> str:
+    """What became of MACs and parameters, ``before`` and ``after``, in a line of 80 columns."""
+    before, after = cost["before"], cost["after"]
+    if before["macs"] == after["macs"]:
+        macs, left, parameters = (
+            told(n, after[n]) for n in ("macs", "effective_macs", "parameters")
+        )
+        return f"MACs {macs} as before, non-zero MACs {left}, parameters {parameters}"
+    return ", ".join(
+        f"{HEADS[n]} {told(n, before[n])} → {told(n, after[n])} "
+        f"(× {times_text(_over(after[n], before[n]))})"
+        for n in ("macs", "parameters")
+    )
