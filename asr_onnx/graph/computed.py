@@ -83,18 +83,26 @@ def evaluate(
     """A node's outputs by name, as far as they can be told; its optional inputs may be blank."""
     if node.op_type == "Identity" and len(node.input) == len(node.output) == 1:
         return {node.output[0]: feeds[node.input[0]]}  # chains of thousands have been seen
-    if node.op_type == "Unsqueeze" and node.attribute:  # ONNX's evaluator takes those of opset 13
+    # Given a node alone, the evaluator takes it to be of the newest opset; of an old one it may not
+    # know the node.
+    for proto, versions in ((_alone(node), dict(opsets)), (node, None)):
         try:
-            axes = tuple(node.attribute[0].ints)
-            return {node.output[0]: np.expand_dims(feeds[node.input[0]], axes)}
+            with np.errstate(all="ignore"):
+                found = ReferenceEvaluator(proto, opsets=versions).run(None, dict(feeds))
         except _UNTOLD:
-            return {}
-    try:
-        with np.errstate(all="ignore"):
-            found = ReferenceEvaluator(node, opsets=dict(opsets)).run(None, dict(feeds))
-    except _UNTOLD:
-        return {}
-    return {n: np.asarray(v) for n, v in zip(node.output, found, strict=False)}
+            continue
+        outputs = (
+            [o.name for o in proto.output] if isinstance(proto, onnx.GraphProto) else proto.output
+        )
+        return {n: np.asarray(v) for n, v in zip(outputs, found, strict=False)}
+    return {}
+
+
+def _alone(node: onnx.NodeProto) -> onnx.GraphProto:
+    """A graph of one node."""
+    empty = onnx.helper.make_empty_tensor_value_info
+    reads = [empty(t) for t in dict.fromkeys(node.input) if t]
+    return onnx.helper.make_graph([node], "alone", reads, [empty(t) for t in node.output if t])
 
 
 def problem_of(model: onnx.ModelProto, stored: Mapping[str, TensorProto]) -> str:
