@@ -21,6 +21,7 @@ from asr_onnx.evaluation.figures import Figures
 from asr_onnx.execution.lockstep import Lockstep
 from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.execution.tensor_store import TensorStore, default_limit
+from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.model_file import apply, check_readable
 from asr_onnx.graph.pairing import rename_like
@@ -37,10 +38,20 @@ from asr_onnx.repairing.result import RepairResult
 from asr_onnx.solvers.prediction import predict
 
 
-def inspect(proto: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Inspection:
-    """Look at a model without running it.  Raises ``ModelError`` when nothing can be pruned."""
+def inspect(
+    proto: onnx.ModelProto,
+    ops: Sequence[str] = ("Conv",),
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Inspection:
+    """Look at a model without running it; ``input_shapes`` settle sizes that it leaves open.
+
+    Raises ``ModelError`` when nothing can be pruned, ``UsageError`` for shapes that do not fit.
+    """
     check_readable(proto)
-    return look_at(find_sites(proto, PruneOptions(ops=tuple(ops)).ops))
+    survey, sizes = find_sites(proto, PruneOptions(ops=tuple(ops)).ops), None
+    if input_shapes:
+        sizes = {i.name: i.shape for i in with_shapes(model_inputs(proto), input_shapes)}
+    return look_at(survey, proto, sizes)
 
 
 def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:

@@ -42,11 +42,14 @@ class Network:
 @st.composite
 def networks(draw: Callable[..., Any]) -> Network:
     """Three to eight layers on images of 4 channels and 5 to 9 steps along 1, 2 or 3 axes."""
-    return _Writer(draw).network()
+    return Writer(draw).network()
 
 
-class _Writer:
+class Writer:
     """Nodes and initializers of a network made up as it goes along."""
+
+    most_steps = 6
+    most_outputs = 2  # besides the last map
 
     def __init__(self, draw: Callable[..., Any]) -> None:
         self._draw = draw
@@ -63,13 +66,13 @@ class _Writer:
         self._maps = [Map("x", 4, size)]
 
     def network(self) -> Network:
-        others = [self.norm, self.act, self.add, self.concat, self.pool, self.branch, self.up]
-        steps = st.sampled_from([*[self.conv] * 4, *others])
+        steps = st.sampled_from([*[self.conv] * 4, *self.others()])
         self.conv()
-        for step in self._draw(st.lists(steps, min_size=1, max_size=6)):
+        for step in self._draw(st.lists(steps, min_size=1, max_size=self.most_steps)):
             step()
+        self.finish()
         x, last = self._maps[0], self._maps[-1]
-        more = self._draw(st.lists(st.sampled_from(self._maps[1:]), max_size=2))
+        more = self._draw(st.lists(st.sampled_from(self._maps[1:]), max_size=self.most_outputs))
         shapes = {t.name: (t.channels, *t.size) for t in (last, *more)}
         if self._chance(2):
             shapes |= self.head(last)
@@ -90,6 +93,13 @@ class _Writer:
         helper.set_model_props(model, {"author": "chance"})
         samples = self._rng.normal(0.3, 1, (count, x.channels, *x.size))
         return Network(model, samples.astype(self._dtype))
+
+    def others(self) -> list[Callable[[], None]]:
+        """What may stand between convolutions."""
+        return [self.norm, self.act, self.add, self.concat, self.pool, self.branch, self.up]
+
+    def finish(self) -> None:
+        """What stands behind all steps."""
 
     # Layers
 

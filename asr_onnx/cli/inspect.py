@@ -7,19 +7,21 @@ from typing import Any
 
 from asr_onnx.cli.options import MODEL, command, group, of, record
 from asr_onnx.cli.terminal import Terminal
+from asr_onnx.data.source import InputOptions
 from asr_onnx.graph import model_file
 from asr_onnx.options import PruneOptions
 from asr_onnx.pipeline import inspect as inspect_model
-from asr_onnx.reports.inspection_tables import tables
+from asr_onnx.reports.inspection_tables import tables, whole
 
 
 @command()
 @MODEL
 @group("What to look at", of(PruneOptions, "ops", ops="Operators to look at."))
+@group("Data", of(InputOptions, "input_shapes"))
 def inspect(model: Path, **settings: Any) -> None:
     """List what would be pruned and repaired in MODEL, and what not and why."""
-    options = record(PruneOptions, settings)
-    found = inspect_model(model_file.load(model, in_place=True).proto, options.ops)
+    options, shapes = record(PruneOptions, settings), record(InputOptions, settings).shapes
+    found = inspect_model(model_file.load(model, in_place=True).proto, options.ops, shapes)
     console = Terminal()
     for table in tables(found):
         console.print(table)
@@ -27,3 +29,4 @@ def inspect(model: Path, **settings: Any) -> None:
         f"{len(found.sites)} sites, {found.weights:,} weights, {found.zeros:,} of them zero; "
         f"BatchNormalization {'folded or absent' if found.folded else 'kept'}"
     )
+    console.say(whole(found))

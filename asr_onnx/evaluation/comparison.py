@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_onnx.arrays import AnyArray, Outputs
+from asr_onnx.arrays import AnyArray, Feeds, Outputs
 from asr_onnx.data.batches import Batch, Batches, as_batches
 from asr_onnx.data.labels import Labels, find_labels
 from asr_onnx.data.preprocess import Preprocess
@@ -24,6 +24,7 @@ from asr_onnx.evaluation.lineup import Lineup, ModelLike, line_up
 from asr_onnx.evaluation.match import MatchAccumulator, OutputMatch
 from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import choose_device
+from asr_onnx.graph.cost import Cost, cost_of
 from asr_onnx.maths.intervals import Accuracy, Hits, PairedTest, accuracy, paired_test, top_hits
 from asr_onnx.options import Execution
 from asr_onnx.parallel import Progress
@@ -35,7 +36,8 @@ class ModelReport:
 
     ``outputs``: each output against the dense model's.  ``agreement``: share of the dense model's
     answers, of the output where it is lowest (see ``gates.worst_agreement``).  ``metrics`` are the
-    user's, by name, the dense model's being what it gets against itself.
+    user's, by name, the dense model's being what it gets against itself.  ``cost`` is for samples
+    of the first one's size.
 
     ``top1``, ``topk``: accuracies.  ``against_dense`` and ``against_previous`` (``None`` for the
     first model, whose previous one is the dense one) test top-1 on the same samples.
@@ -43,6 +45,7 @@ class ModelReport:
 
     name: str
     footprint: Footprint
+    cost: Cost
     outputs: Mapping[str, OutputMatch]
     agreement: float | None = None
     metrics: Mapping[str, float] | None = None
@@ -143,8 +146,11 @@ def compare(
         if progress:
             progress(batch.index, len(batches), "batches")
         tally.update(lineup, batch)
-    times = _times(lineup, batches) if options.latency else [None] * len(lineup.entries)
-    reports = tally.reports(lineup, times)
+    first = _first(lineup, batches)
+    times = _times(lineup, first) if options.latency else [None] * len(lineup.entries)
+    sizes = {name: array.shape for name, array in first.items()}
+    costs = [cost_of(e.proto, sizes) for e in lineup.entries]
+    reports = tally.reports(lineup, times, costs)
     return Comparison(
         dense=reports[0],
         models=tuple(reports[1:]),
@@ -157,12 +163,14 @@ def compare(
     )
 
 
-def _times(lineup: Lineup, batches: Batches) -> Sequence[Latency | None]:
-    """Latencies on copies of the first sample, as many as the models insist on."""
+def _first(lineup: Lineup, batches: Batches) -> Feeds:
+    """The first sample, as many times as the models insist on."""
     sample = batches.batches[0].samples[0]
-    count = lineup.batch or 1
-    feeds = batches.feeds(Batch(0, (sample,) * count, held_out=False))
-    return measure([e.runner for e in lineup.entries], feeds, count)
+    return batches.feeds(Batch(0, (sample,) * (lineup.batch or 1), held_out=False))
+
+
+def _times(lineup: Lineup, feeds: Feeds) -> Sequence[Latency | None]:
+    return measure([e.runner for e in lineup.entries], feeds, lineup.batch or 1)
 
 
 class _Tally:
@@ -233,7 +241,9 @@ class _Tally:
         for k in {1, self.k or 1}:
             self._hits.setdefault((index, k), []).append(top_hits(flat, labels, k))
 
-    def reports(self, lineup: Lineup, times: Sequence[Latency | None]) -> list[ModelReport]:
+    def reports(
+        self, lineup: Lineup, times: Sequence[Latency | None], costs: Sequence[Cost]
+    ) -> list[ModelReport]:
         """The records of all models, the dense one first."""
         hits = {key: np.concatenate(parts) for key, parts in self._hits.items()}
         sizes = [len(b.samples) for b in self._batches.batches]
@@ -245,6 +255,7 @@ class _Tally:
                 ModelReport(
                     name=entry.name,
                     footprint=entry.footprint,
+                    cost=costs[index],
                     outputs=outputs,
                     metrics=self._metric(self._kept[0], self._kept[index], sizes)
                     if self._metric

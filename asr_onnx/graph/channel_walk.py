@@ -51,7 +51,7 @@ class Walk:
         self.outputs: dict[str, IntArray] = {}
         self.depthwise: dict[str, IntArray] = {}
         self.chains = ShapeChains(self.opsets, self.constants.value)
-        self._shapes = shapes
+        self.shapes = shapes
 
     @property
     def opset(self) -> int:
@@ -60,9 +60,9 @@ class Walk:
 
     def shape(self, tensor: str) -> Shape | None:
         """A tensor's shape, ``None`` where not even its rank is told."""
-        if tensor not in self._shapes.shapes and self.is_constant(tensor):
+        if tensor not in self.shapes.shapes and self.is_constant(tensor):
             return held.shape if (held := self.constants.held(tensor)) is not None else None
-        return self._shapes.shapes.get(tensor)
+        return self.shapes.shapes.get(tensor)
 
     def is_constant(self, tensor: str) -> bool:
         """Whether a tensor is the same for all data, type and shape of these aside."""
@@ -119,12 +119,14 @@ class Walk:
 
     def whence(self, tensor: str) -> str:
         """Why the channels of a tensor without labels stay whole."""
-        if tensor in self.topology.inputs:
-            return f"'{tensor}' is an input of the model"
-        index = self.topology.producer.get(tensor)
-        if index is None:
-            return f"'{tensor}' is a constant"
-        return f"they come from {label(self.topology.nodes[index])}"
+        while tensor not in self.topology.inputs:
+            if self.is_constant(tensor) or tensor not in self.topology.producer:
+                return f"'{tensor}' is a constant"
+            node = self.topology.nodes[self.topology.producer[tensor]]
+            tensor = next((t for t in node.input if t and not self.is_constant(t)), "")
+            if not tensor or tensor in self.labels:
+                return f"they come from {label(node)}"
+        return f"'{tensor}' is an input of the model"
 
     def _makers(self, tensor: str) -> set[str]:
         nodes = self.topology.ancestors([tensor], set())

@@ -16,6 +16,7 @@ import onnx
 from asr_onnx.graph.atoms import IntArray
 from asr_onnx.graph.channel_rules import FOLLOWS, RULES, unknown
 from asr_onnx.graph.channel_walk import Cut, Walk, label
+from asr_onnx.graph.inputs import Shape
 from asr_onnx.graph.labels import Labels
 from asr_onnx.graph.shapes import Shapes
 
@@ -43,7 +44,8 @@ class Channels:
     (Cin,), those of all groups, and of each channel it makes (C,); ``depthwise`` the same for
     convolutions that mix nothing.  Products are Conv, ConvTranspose, Gemm and MatMul with a
     constant weight.  ``reasons``: why an atom stays whole, for those that do.  ``tensors`` are the
-    atoms along an axis of each tensor, ``cuts`` the constants that get narrower.
+    atoms along an axis of each tensor, ``cuts`` the constants that get narrower, ``shapes`` and
+    ``sizes`` (of the inputs) those that the atoms were found with.
     """
 
     inputs: Mapping[str, IntArray]
@@ -53,6 +55,8 @@ class Channels:
     groups: tuple[Group, ...]
     tensors: Mapping[str, Labels]
     cuts: tuple[Cut, ...]
+    shapes: Shapes
+    sizes: Mapping[str, Shape]
 
     def __post_init__(self) -> None:
         if self.inputs.keys() != self.outputs.keys():
@@ -101,6 +105,8 @@ def _channels(walk: Walk) -> Channels:
         _groups(inputs, outputs, depthwise, reasons),
         tensors,
         tuple(replace(c, ids=roots(c.ids)) for c in walk.cuts),
+        walk.shapes,
+        {t: walk.shapes.shapes[t] for t in walk.topology.inputs},
     )
 
 

@@ -151,7 +151,8 @@ class _Walk:
         for tensor in graph.initializer:
             types[tensor.name] = onnx.helper.make_tensor_type_proto(tensor.data_type, tensor.dims)
             fixed.add(tensor.name)
-            if math.prod(tensor.dims) <= _SMALL and not problem(tensor):
+            here = tensor.data_location != TensorProto.EXTERNAL
+            if here and math.prod(tensor.dims) <= _SMALL and not problem(tensor):
                 values[tensor.name] = numpy_helper.to_array(tensor)
         for node in graph.node:
             for body in subgraphs(node):

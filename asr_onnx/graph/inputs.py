@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -120,6 +120,21 @@ def count_samples(feeds: Feeds, inputs: Sequence[ModelInput]) -> int:
     """The number of samples in a batch's arrays."""
     along = next(i for i in inputs if i.batch_axis is not None)
     return int(feeds[along.name].shape[along.batch_axis or 0])
+
+
+def samples_in(
+    proto: onnx.ModelProto, sizes: Mapping[str, Sequence[int | None]] | None = None
+) -> int:
+    """How many samples inputs of the ``sizes`` given by name hold; else the model's own, or one.
+
+    Raises ``ModelError`` as ``model_inputs`` does.
+    """
+    batches = (
+        (sizes or {}).get(i.name, i.shape)[i.batch_axis]
+        for i in model_inputs(proto)
+        if i.batch_axis is not None
+    )
+    return next(batches, None) or 1
 
 
 def fixed_batch(inputs: Sequence[ModelInput]) -> int | None:

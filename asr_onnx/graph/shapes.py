@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import onnx
 
 from asr_onnx.arrays import AnyArray
-from asr_onnx.graph.computed import tell
+from asr_onnx.graph.computed import tell, type_size
 from asr_onnx.graph.inputs import Shape, model_inputs
 
 
@@ -17,14 +17,18 @@ from asr_onnx.graph.inputs import Shape, model_inputs
 class Shapes:
     """``shapes`` by tensor, ``None`` for a dimension that is not told; ``values`` of small ones.
 
-    ``values`` are those of tensors that depend on no data, shapes above all.
+    ``values`` are those of tensors that depend on no data, shapes above all.  ``nbytes`` is what
+    tensors take, ``None`` where it is not told.
     """
 
     shapes: Mapping[str, Shape]
     values: Mapping[str, AnyArray]
+    nbytes: Mapping[str, int | None] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, model: onnx.ModelProto, sizes: Mapping[str, Sequence[int]] | None = None) -> Shapes:
+    def of(
+        cls, model: onnx.ModelProto, sizes: Mapping[str, Sequence[int | None]] | None = None
+    ) -> Shapes:
         """For inputs of the ``sizes`` given by name; else as the model says, with a batch of one.
 
         Dimensions that nobody says stay open, with all that follows from them.
@@ -40,7 +44,8 @@ class Shapes:
             values = tensor.values
             types[values.name] = onnx.helper.make_tensor_type_proto(values.data_type, tensor.dims)
         known = tell(model, types)
-        return cls({name: _dims(kind) for name, kind in types.items() if _is_ranked(kind)}, known)
+        shapes = {name: _dims(kind) for name, kind in types.items() if _is_ranked(kind)}
+        return cls(shapes, known, {name: type_size(kind) for name, kind in types.items()})
 
     def size(self, tensor: str) -> int | None:
         """The number of elements; ``None`` if it is not told."""
@@ -63,17 +68,28 @@ def macs(model: onnx.ModelProto, shapes: Shapes) -> dict[str, int | None]:
     For inputs of the sizes that ``shapes`` are for; ``None`` where these do not tell.  What lies in
     bodies and functions does not count.
     """
-    return {n.output[0]: _macs(n, shapes) for n in model.graph.node if n.op_type in _PRODUCTS}
+    return {n.output[0]: _macs(n, shapes) for n in model.graph.node if n.op_type in PRODUCTS}
 
 
-_PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Operators that multiply, and where their two factors are among their inputs.
+PRODUCTS = {
+    "Conv": (0, 1),
+    "ConvTranspose": (0, 1),
+    "ConvInteger": (0, 1),
+    "QLinearConv": (0, 3),
+    "Gemm": (0, 1),
+    "MatMul": (0, 1),
+    "MatMulInteger": (0, 1),
+    "QLinearMatMul": (0, 3),
+}
 
 
 def _macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
-    data, weight = (shapes.shapes.get(t) or (None,) for t in node.input[:2])
+    factors = [node.input[n] for n in PRODUCTS[node.op_type]]
+    data, weight = (shapes.shapes.get(t) or (None,) for t in factors)
     spread = node.op_type == "ConvTranspose"  # each input element is multiplied, not each output
     elements = shapes.size(node.input[0] if spread else node.output[0])
-    if node.op_type in ("Conv", "ConvTranspose"):
+    if "Conv" in node.op_type:
         each = weight[1:]
     else:
         transposed = any(a.name == "transA" and a.i for a in node.attribute)

@@ -21,6 +21,7 @@ from asr_onnx.execution.lockstep import Lane
 from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file
+from asr_onnx.graph.cost import cost_of
 from asr_onnx.graph.fold import fold
 from asr_onnx.graph.records import Patch, Site
 from asr_onnx.graph.rows import from_rows, to_rows
@@ -143,6 +144,7 @@ class Job:
         matches = compare_outputs(dense, streamed, sizes, axes)
         for name, values in reference.items():
             _require_finite(name, values, matches[name].relative_error)
+        fed = {n: a.shape for n, a in calibration.feeds(batches[-1]).items()}
         metric, metrics = figures.metric, None
         if metric:
             both = {"pruned": pruned, "repaired": streamed}
@@ -160,6 +162,8 @@ class Job:
             held_out_images=calibration.num_held_out,
             answers=collect(calibration, reference, merely, repaired),
             metrics=metrics,
+            cost_before=cost_of(self.proto, fed),
+            sizes=fed,
         )
 
 

@@ -11,6 +11,7 @@ import onnx
 from asr_onnx.arrays import FloatArray
 from asr_onnx.evaluation.match import OutputMatch
 from asr_onnx.evaluation.samples import Answers
+from asr_onnx.graph.cost import Cost, cost_of
 from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
@@ -78,7 +79,10 @@ class Rung:
 
 @dataclass(frozen=True)
 class RepairResult:
-    """The repaired model and everything the report tells about the run."""
+    """The repaired model and everything the report tells about the run.
+
+    ``cost_before`` is that of the model that was given, for inputs of the ``sizes`` it was fed.
+    """
 
     model: onnx.ModelProto
     options: RepairOptions
@@ -93,6 +97,13 @@ class RepairResult:
     answers: Answers | None = None
     metrics: Mapping[str, Mapping[str, float]] | None = None  # the user's, by model
     rungs: tuple[Rung, ...] = ()  # of recipe auto
+    cost_before: Cost | None = None
+    sizes: Mapping[str, tuple[int, ...]] | None = None
+
+    @property
+    def cost(self) -> Cost:
+        """What the repaired model costs; less than before if it has become narrower."""
+        return cost_of(self.model, self.sizes)
 
     @property
     def sparsity(self) -> float:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from asr_onnx.reports.costs import FIGURES
 from asr_onnx.reports.matches import worst_error
 from asr_onnx.reports.page import number, sentence
 from asr_onnx.reports.svg import COLORS, INK, MUTED, SIZE, Chart, draw
@@ -19,12 +20,19 @@ Model = Mapping[str, Any]
 _METRICS = 4  # of the user's, beyond which the table has to do
 _NAME = 20  # characters of a name that an axis has room for
 _LIGHT = "#b6c3cf"
+_COSTS = {  # name of a ratio: color, marker
+    "macs": (COLORS["repaired"], "o"),
+    "parameters": ("#1a7f37", "D"),
+    "activation_bytes": ("#8250df", "^"),
+    "size": ("#9a6700", "v"),
+    "time": (COLORS["pruned"], "s"),
+}
 
 
 def charts(content: Content) -> list[Chart]:
-    """What there are numbers for: accuracy, agreement or error, metrics, size, latency."""
+    """What there are numbers for: accuracy, agreement or error, metrics, cost, size, latency."""
     drawn = [accuracy(content), agreement(content), error(content), *metrics(content)]
-    return [c for c in (*drawn, size(content), latency(content)) if c]
+    return [c for c in (*drawn, cost(content), size(content), latency(content)) if c]
 
 
 def accuracy(content: Content) -> Chart | None:
@@ -166,6 +174,46 @@ def _bars(
 
     alt = axis[:-4] + ", in percent" if axis.endswith(" (%)") else axis
     return _draw(key, title, f"{sentence(alt)}: {'; '.join(words)}.", caption, plot, models)
+
+
+def cost(content: Content) -> Chart | None:
+    """What each figure of a model is to the dense model's, as far as they are known."""
+    models = content["models"]
+    found = {head: ([m["ratios"][n] for m in models], n) for n, (head, _) in FIGURES.items()}
+    if all(m["latency"] for m in models):
+        found["time"] = [m["latency"]["ratio"] for m in models], "time"
+    shown = {head: f for head, f in found.items() if None not in f[0]}
+    if not shown:
+        return None
+
+    def plot(axes: Axes) -> None:
+        axes.axvline(1, color=COLORS["dense"], linewidth=1.2, linestyle="--")
+        apart = 0.7 / len(shown)
+        for n, (head, (values, name)) in enumerate(shown.items()):
+            color, marker = _COSTS[name]
+            rows = [row + apart * (n - (len(shown) - 1) / 2) for row in range(len(models))]
+            axes.plot(values, rows, color=color, marker=marker, linestyle="none", markersize=6,
+                      label=head)  # fmt: skip
+        largest = max(1.0, *(v for values, _ in shown.values() for v in values))
+        axes.set_xlim(0, 1.08 * largest)
+        axes.set_xlabel("× the dense model's")
+        _name_rows(axes, models, dense_first=False)
+        axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, columnspacing=1.2)
+
+    words = (
+        f"{m['name']} {', '.join(f'{head} {values[n]:.2f}' for head, (values, _) in shown.items())}"
+        for n, m in enumerate(models)
+    )
+    return _draw(
+        "cost",
+        "Cost",
+        f"Over the dense model's: {'; '.join(words)}.",
+        "What a model needs over what the dense model needs; zeros alone change none of it, unless "
+        "an engine has sparse kernels.",
+        plot,
+        models,
+        0.7,
+    )
 
 
 def size(content: Content) -> Chart:

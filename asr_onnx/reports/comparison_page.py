@@ -8,7 +8,13 @@ from typing import Any
 
 from asr_onnx.declare import flag
 from asr_onnx.reports.comparison_charts import charts, time_unit
-from asr_onnx.reports.comparison_tables import bytes_text
+from asr_onnx.reports.costs import (
+    FIGURES,
+    bytes_text,
+    count_text,
+    figures,
+    times_text,
+)
 from asr_onnx.reports.matches import cells, one_answer, worst_error
 from asr_onnx.reports.page import (
     NONE,
@@ -46,6 +52,8 @@ def comparison_page(content: Content) -> str:
         metrics=metrics(content),
         accuracies=accuracies(content) if content["labels"] else [],
         costs=costs(content),
+        figures=[head for head, _ in FIGURES.values()],
+        zeros=zeros(content),
         options=options(content),
     )
 
@@ -194,24 +202,38 @@ def metrics(content: Content) -> list[Row]:
 
 
 def costs(content: Content) -> list[Row]:
-    """A row of words for each model: bytes, zeros, dead channels, and time where measured."""
+    """A row of words for each model: figures with what they are to the dense model's, and time."""
     models = (content["dense"], *content["models"])
     unit = time_unit(content) if all(m["latency"] for m in models) else None
     return [
-        {"name": m["name"], "dense": m is content["dense"], **_size(m), **_time(m, unit)}
+        {"name": m["name"], "dense": m is content["dense"], "pairs": _pairs(m), **_time(m, unit)}
         for m in models
     ]
 
 
-def _size(model: Model) -> Row:
-    f = model["footprint"]
-    return {
-        "size": bytes_text(f["size"]),
-        "compressed": bytes_text(f["compressed"]),
-        "zeros": f"{f['zeros']:,} of {f['weights']:,}" if f["weights"] else NONE,
-        "zero_share": share(f["zero_share"]),
-        "dead": f"{f['dead']:,} of {f['channels']:,}" if f["channels"] else NONE,
-    }
+def _pairs(model: Model) -> list[tuple[str, str]]:
+    found = figures(model)
+    return [
+        (told(found[name]), times_text(model["ratios"][name]))
+        for name, (_, told) in FIGURES.items()
+    ]
+
+
+def zeros(content: Content) -> list[Row]:
+    """A row of words for each model: zeros, dead channels, and what they may save."""
+    found = []
+    for m in (content["dense"], *content["models"]):
+        f = m["footprint"]
+        row = {
+            "zeros": f"{f['zeros']:,} of {f['weights']:,}" if f["weights"] else NONE,
+            "zero_share": share(f["zero_share"]),
+            "dead": f"{f['dead']:,} of {f['channels']:,}" if f["channels"] else NONE,
+            "compressed": bytes_text(f["compressed"]),
+            "effective_macs": count_text(m["cost"]["effective_macs"]),
+            "ratio": times_text(m["ratios"]["effective_macs"]),
+        }
+        found.append({"name": m["name"], "dense": m is content["dense"], **row})
+    return found
 
 
 def _time(model: Model, unit: tuple[str, float] | None) -> Row:
@@ -223,7 +245,7 @@ def _time(model: Model, unit: tuple[str, float] | None) -> Row:
     return {
         "time": f"{median} {name}",
         "quartiles": f"{low} to {high} {name}",
-        "ratio": f"{time['ratio']:.2f}",
+        "ratio": times_text(time["ratio"]),
     }
 
 

@@ -13,6 +13,16 @@ from asr_onnx.evaluation.footprint import zero_share
 from asr_onnx.evaluation.gates import Gates
 from asr_onnx.maths.intervals import Accuracy
 from asr_onnx.provenance import plain, versions
+from asr_onnx.reports.costs import CAPTION as OF_COSTS
+from asr_onnx.reports.costs import (
+    FIGURES,
+    SPARSE,
+    bytes_text,
+    count_text,
+    figures,
+    ratios,
+    times_text,
+)
 from asr_onnx.reports.matches import CAPTION, HEADS, cells, one_answer
 from asr_onnx.reports.page import number
 
@@ -21,7 +31,7 @@ def to_dict(comparison: Comparison, gates: Gates, **provenance: object) -> dict[
     """The whole comparison as JSON can hold it, with ``provenance`` (files, data) as is."""
     found: dict[str, Any] = plain(
         {
-            "asr_onnx_comparison": 3,
+            "asr_onnx_comparison": 4,
             "versions": versions(),
             **provenance,
             "device": comparison.device,
@@ -30,8 +40,8 @@ def to_dict(comparison: Comparison, gates: Gates, **provenance: object) -> dict[
             "labels": comparison.labels,
             "class_output": comparison.class_output,
             "topk": comparison.k,
-            "dense": _model(comparison.dense),
-            "models": [_model(m) for m in comparison.models],
+            "dense": _model(comparison.dense, comparison.dense),
+            "models": [_model(m, comparison.dense) for m in comparison.models],
             "gates": asdict(gates),
             "failures": [asdict(f) for f in comparison.failures(gates)],
         }
@@ -39,8 +49,9 @@ def to_dict(comparison: Comparison, gates: Gates, **provenance: object) -> dict[
     return found
 
 
-def _model(report: ModelReport) -> dict[str, Any]:
+def _model(report: ModelReport, dense: ModelReport) -> dict[str, Any]:
     values = asdict(report)
+    values["ratios"] = ratios(values, asdict(dense))
     for name in ("top1", "topk"):
         accuracy = getattr(report, name)
         if accuracy:
@@ -54,11 +65,11 @@ def _model(report: ModelReport) -> dict[str, Any]:
 
 
 def tables(comparison: Comparison) -> list[Table]:
-    """Accuracies if there are labels, outputs against the dense model, metrics, size and speed."""
+    """Accuracies if there are labels, outputs against dense, metrics, size and speed, zeros."""
     found = [accuracy_table(comparison)] if comparison.labels else []
     metrics = metric_table(comparison)
     found += [output_table(comparison), *([metrics] if metrics else [])]
-    return [*found, cost_table(comparison)]
+    return [*found, cost_table(comparison), zero_table(comparison)]
 
 
 def accuracy_table(comparison: Comparison) -> Table:
@@ -105,13 +116,13 @@ def remarks(comparison: Comparison) -> Iterator[str]:
 
 
 def cost_table(comparison: Comparison) -> Table:
-    """Bytes, zeros and time."""
+    """Work, weights, memory, bytes and time; below a model's what they are to the dense one's."""
     timed = comparison.dense.latency
     models = (comparison.dense, *comparison.models)
-    columns: tuple[str, ...] = ("file", "zipped", "zeros", "dead")
-    caption = "dead: output channels without a weight left"
+    columns = [head for head, _ in FIGURES.values()]
+    caption = OF_COSTS
     if timed:
-        columns += ("time", "× dense")
+        columns.append("time")
         caption += (
             f"; time: median of {timed.rounds} rounds side by side on {comparison.device}, "
             f"batch of {timed.batch}"
@@ -120,19 +131,38 @@ def cost_table(comparison: Comparison) -> Table:
             caption += "; ?: not reliable, the machine is busy and the rounds differ too much"
     table = _table("Size and speed", columns, caption)
     for m in models:
-        f, time = m.footprint, m.latency
-        share = zero_share(f)
-        row = [
-            bytes_text(f.size),
-            bytes_text(f.compressed),
+        found = _model(m, comparison.dense)
+        row = [told(figures(found)[name]) for name, (_, told) in FIGURES.items()]
+        over = [times_text(found["ratios"][name]) for name in FIGURES]
+        if m.latency:
+            row.append(f"{m.latency.median * 1e3:.2f} ms")
+            sure = m.latency.reliable and timed and timed.reliable
+            over.append(times_text(m.latency.ratio) + ("" if sure else " ?"))
+        table.add_section()
+        table.add_row(m.name, *row)
+        if m is not comparison.dense:
+            table.add_row("  × dense", *over)
+    return table
+
+
+def zero_table(comparison: Comparison) -> Table:
+    """Zeros and dead channels, and what they may save where a file is packed or an engine skips."""
+    table = _table(
+        "Zeros",
+        ("zeros", "dead", "zipped", "non-zero MACs", "× dense"),
+        f"dead: output channels without a weight left; {SPARSE}",
+    )
+    for m in (comparison.dense, *comparison.models):
+        f, share = m.footprint, zero_share(m.footprint)
+        ratio = _model(m, comparison.dense)["ratios"]["effective_macs"]
+        table.add_row(
+            m.name,
             "–" if share is None else f"{share:.1%}",
             f"{f.dead}/{f.channels}" if f.channels else "–",
-        ]
-        if time:
-            row += [f"{time.median * 1e3:.2f} ms", f"{time.ratio:.2f}"]
-            if not (time.reliable and timed and timed.reliable):
-                row[-1] += " ?"
-        table.add_row(m.name, *row)
+            bytes_text(f.compressed),
+            count_text(m.cost.effective_macs),
+            times_text(ratio),
+        )
     return table
 
 
@@ -157,14 +187,6 @@ def _accuracy(accuracy: Accuracy | None) -> tuple[str, str]:
     if accuracy is None:
         return "–", "–"
     return f"{accuracy.share:.1%}", f"{accuracy.low:.1%} … {accuracy.high:.1%}"
-
-
-def bytes_text(count: int) -> str:
-    """``996.0 KiB``"""
-    for unit, size in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} B"
 
 
 def _table(title: str, columns: Sequence[str], caption: str | None = None) -> Table:

@@ -50,7 +50,7 @@ KINDS: dict[str, Kind] = {
         _repair_page,
     ),
     "asr_onnx_comparison": Kind(
-        3,
+        4,
         frozenset(
             [
                 "versions",

@@ -8,10 +8,13 @@ from typing import Any
 
 from asr_onnx.maths.intervals import wilson
 from asr_onnx.repairing.result import larger
+from asr_onnx.reports.costs import HEADS, told
+from asr_onnx.reports.costs import times_text as times
 from asr_onnx.reports.matches import Match, cells, error_of, one_answer
 from asr_onnx.reports.page import Report, given, number, ratio, render_page, sentence, share, tile
 from asr_onnx.reports.repair_charts import charts
 
+COSTS = {n: HEADS[n] for n in ("macs", "parameters", "activation_bytes", "effective_macs")}
 _METRICS = 2  # of the user's that have a tile
 
 
@@ -31,6 +34,8 @@ def render(report: Report, thumbnails: Mapping[int, str] | None = None) -> str:
         cells=cells,
         gates=given(report.get("gates")),
         charts=charts(report),
+        costs=costs(report),
+        cost_heads=list(COSTS.values()),
         samples=samples(report, thumbnails or {}),
     )
 
@@ -112,10 +117,38 @@ def tiles(report: Report) -> list[dict[str, str]]:
     return [
         *found,
         tile("Zeros", share(report["sparsity"], 2), f"of {weights:,} weights in pruned sites"),
+        *_work(report),
         tile("Images", f"{images['solve'] + images['held_out']:,}",
               f"{images['solve']:,} solved on, {images['held_out']:,} held out"),
         tile("Time", f"{report['seconds']:,.1f} s", f"on {report['device']}"),
     ]  # fmt: skip
+
+
+def _work(report: Report) -> list[dict[str, str]]:
+    """A tile for multiply-accumulates, where they are known."""
+    cost = report.get("cost")
+    if not cost or cost["after"]["macs"] is None:
+        return []
+    before, after, ratios = cost["before"], cost["after"], cost["ratios"]
+    note = f"as before; with other weights than zeros {told('macs', after['effective_macs'])}"
+    if after["macs"] != before["macs"]:
+        note = (
+            f"{times(ratios['macs'])} of {told('macs', before['macs'])} before; parameters "
+            f"{times(ratios['parameters'])} of {told('parameters', before['parameters'])}"
+        )
+    return [tile("MACs per sample", told("macs", after["macs"]), note)]
+
+
+def costs(report: Report) -> dict[str, list[str]]:
+    """Rows of words by model, under ``COSTS``: before, repaired and the ratio."""
+    cost = report.get("cost")
+    if not cost:
+        return {}
+    found = {
+        name: [told(n, cost[key][n]) for n in COSTS]
+        for name, key in (("before", "before"), ("repaired", "after"))
+    }
+    return found | {"× before": [times(cost["ratios"][n]) for n in COSTS]}
 
 
 def _likeness(model: str, match: Match, one_each: bool) -> dict[str, str]:

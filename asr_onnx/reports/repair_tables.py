@@ -17,6 +17,7 @@ from asr_onnx.repairing.ladder import COST
 from asr_onnx.repairing.result import RepairResult, Rung, SiteReport
 from asr_onnx.repairing.verdict import Judgement
 from asr_onnx.reports import comparison_tables
+from asr_onnx.reports.costs import change, over
 from asr_onnx.reports.matches import CAPTION, HEADS, cells, one_answer
 from asr_onnx.reports.page import number
 
@@ -36,6 +37,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         "seconds": round(result.seconds, 3),
         "images": {"solve": result.solve_images, "held_out": result.held_out_images},
         "sparsity": result.sparsity,
+        "cost": _cost(result),
         "outputs": {
             "pruned": {k: _values(v) for k, v in result.pruned_outputs.items()},
             "repaired": {k: _values(v) for k, v in result.repaired_outputs.items()},
@@ -67,6 +69,14 @@ def judgement_dict(
     return found
 
 
+def _cost(result: RepairResult) -> dict[str, dict[str, Any]] | None:
+    """What the model cost before and does after, and the ratio; ``None`` if it was not told."""
+    if result.cost_before is None:
+        return None
+    before, after = asdict(result.cost_before), asdict(result.cost)
+    return {"before": before, "after": after, "ratios": over(after, before)}
+
+
 def _values(match: OutputMatch) -> dict[str, Any]:
     found: dict[str, Any] = plain(asdict(match))
     return found
@@ -90,6 +100,8 @@ def summary(result: RepairResult, judgement: Judgement, written: Path | None) ->
         f"{result.sparsity:.2%} zeros, recipe {result.options.recipe}, {result.seconds:.1f} s on "
         f"{result.device}"
     )
+    if cost := _cost(result):
+        yield change(cost)
     yield f"{result.solve_images} samples solved on, {result.held_out_images} held out"
     yield from rungs(result)
 

@@ -1,4 +1,7 @@
-"""The accuracy-sparsity curve.  A pure function of the dict in sweep.json."""
+"""The accuracy-sparsity curve, and accuracy over work and time where models become narrower.
+
+Pure functions of the dict in sweep.json.
+"""
 
 from __future__ import annotations
 
@@ -24,10 +27,24 @@ _MEASURE = {
     "agreement": "same answer as the dense model (%)",
     "cosine": "similarity to the dense outputs (cosine)",
 }
-_TITLE = {
-    "accuracy": "Accuracy over sparsity",
-    "agreement": "Agreement over sparsity",
-    "cosine": "Similarity over sparsity",
+_TITLE = {"accuracy": "Accuracy", "agreement": "Agreement", "cosine": "Similarity"}
+# What curves go over, by the cells' share that tells it: in a title, along the axis, in words.
+_AXES = {
+    "zeros": (
+        "sparsity",
+        "zeros among the weights of the pruned sites (%)",
+        "the share of zeros",
+    ),
+    "macs_share": (
+        "work",
+        "multiply-accumulates over the dense model's (%)",
+        "the share of multiply-accumulates",
+    ),
+    "latency_ratio": (
+        "time",
+        "time of a run over the dense model's (%)",
+        "the share of the dense model's time",
+    ),
 }
 
 
@@ -43,16 +60,42 @@ def measured(content: Content) -> list[Cell]:
     return [c for c in content["cells"] if "error" not in c]
 
 
-def curve(content: Content, heading: bool = False) -> Chart:
-    """Accuracy, or likeness to the dense model, over the share of zeros: a line per recipe.
+def is_narrower(cell: Cell) -> bool:
+    """Whether a cell's model has less to compute than the dense one, whatever the engine."""
+    share = cell.get("macs_share")
+    return share is not None and share < 1
 
-    Patterns are single marks.  Bars are 95 % intervals, where there are any; the models that are
-    pruned only are a curve of their own.  ``heading`` is for a file of its own, and writes the
-    model's name above the picture; without, its size is for a page.
-    """
+
+def axes_of(content: Content) -> list[str]:
+    """What there are curves over: zeros, and for narrower models work and time."""
     cells = measured(content)
+    narrow = [c for c in cells if is_narrower(c)]
+    timed = any(c.get("latency_ratio") is not None for c in narrow)
+    found = {
+        "zeros": len(narrow) < len(cells) or not cells,
+        "macs_share": bool(narrow),
+        "latency_ratio": timed,
+    }
+    return [axis for axis, wanted in found.items() if wanted]
+
+
+def curves(content: Content) -> list[Chart]:
+    """A curve over each of ``axes_of``, for a page."""
+    return [curve(content, axis=axis) for axis in axes_of(content)]
+
+
+def curve(content: Content, heading: bool = False, axis: str = "zeros") -> Chart:
+    """Accuracy, or likeness to the dense model, over one of ``axes_of``: a line per recipe.
+
+    Over zeros go models as wide as the dense one, over work and time those that are narrower.
+    Patterns are single marks over zeros.  Bars are 95 % intervals, where there are any; the models
+    that are pruned only are a curve of their own.  ``heading`` is for a file of its own, and writes
+    the model's name above the picture; without, its size is for a page.
+    """
+    title, along, words = _AXES[axis]
+    cells = _over(content, axis)
     dense = content["dense"]["accuracy"]
-    recipes = list(dict.fromkeys(c["recipe"] for c in cells))
+    recipes = list(dict.fromkeys(c["recipe"] for c in measured(content)))  # colours are theirs
     unit = 1 if content["metric"] == "cosine" else 100
 
     def plot(axes: Axes) -> None:
@@ -63,11 +106,12 @@ def curve(content: Content, heading: bool = False) -> Chart:
                          linewidth=0)  # fmt: skip
         level = unit * (dense["share"] if dense else 1.0)
         axes.axhline(level, color=COLORS["dense"], linewidth=1.2, linestyle="--", label="dense")
-        _pruned(axes, cells, unit)
+        _pruned(axes, cells, unit, axis)
         for number, recipe in enumerate(recipes):
             color, marker = _RECIPES[number % len(_RECIPES)]
-            _line(axes, [c for c in cells if c["recipe"] == recipe], unit, recipe, color, marker)
-        axes.set_xlabel("zeros among the weights of the pruned sites (%)")
+            own = [c for c in cells if c["recipe"] == recipe]
+            _line(axes, own, unit, recipe, color, marker, axis)
+        axes.set_xlabel(along)
         axes.set_ylabel(_MEASURE[content["metric"]])
         low, high = axes.get_ylim()
         least = -1 if content["metric"] == "cosine" else 0
@@ -80,31 +124,45 @@ def curve(content: Content, heading: bool = False) -> Chart:
         )
 
     return draw(
-        "curve",
-        _TITLE[content["metric"]],
-        _alt(content, recipes),
-        _caption(content),
+        f"curve-{axis}",
+        f"{_TITLE[content['metric']]} over {title}",
+        _alt(content, cells, recipes, axis, words),
+        _caption(content, axis),
         plot,
         _SIZE if heading else _PAGE_SIZE,
     )
 
 
-def draw_file(content: Content) -> str:
-    """The curve as an SVG file of its own, on white."""
-    svg = curve(content, heading=True).svg
+def _over(content: Content, axis: str) -> list[Cell]:
+    """The cells that have a place on an axis."""
+    cells = measured(content)
+    if axis == "zeros":
+        return [c for c in cells if not is_narrower(c)]
+    return [c for c in cells if is_narrower(c) and c[axis] is not None]
+
+
+def draw_file(content: Content, axis: str = "zeros") -> str:
+    """A curve as an SVG file of its own, on white."""
+    svg = curve(content, heading=True, axis=axis).svg
     width, height = (round(72 * side) for side in _SIZE)
     head = f'<svg width="{width}pt" height="{height}pt" style="background: white"'
     return f'<?xml version="1.0" encoding="utf-8"?>\n{head}{svg.removeprefix("<svg")}\n'
 
 
 def _line(
-    axes: Axes, cells: Sequence[Cell], unit: int, recipe: str, color: str, marker: str
+    axes: Axes,
+    cells: Sequence[Cell],
+    unit: int,
+    recipe: str,
+    color: str,
+    marker: str,
+    axis: str,
 ) -> None:
     for patterned in (False, True):
-        shown = [c for c in cells if bool(c["pattern"]) == patterned]
+        shown = [c for c in cells if _is_mark(c, axis) == patterned]
         if not shown:
             continue
-        shown.sort(key=lambda c: float(c["zeros"]))
+        shown.sort(key=lambda c: float(c[axis]))
         y = [unit * c["value"] for c in shown]
         known = all(c["low"] is not None for c in shown)
         spread = [
@@ -112,7 +170,7 @@ def _line(
             [unit * c["high"] - v for v, c in zip(y, shown, strict=True)],
         ] if known else None  # fmt: skip
         axes.errorbar(
-            [100 * c["zeros"] for c in shown],
+            [100 * c[axis] for c in shown],
             y,
             yerr=spread,
             color=color,
@@ -127,16 +185,21 @@ def _line(
         )
 
 
-def _pruned(axes: Axes, cells: Sequence[Cell], unit: int) -> None:
+def _is_mark(cell: Cell, axis: str) -> bool:
+    """Whether a cell stands alone: a pattern that has but one share of zeros."""
+    return axis == "zeros" and bool(cell["pattern"])
+
+
+def _pruned(axes: Axes, cells: Sequence[Cell], unit: int, axis: str) -> None:
     """Each pruned model once: recipes share them."""
-    points = {(c["sparsity"], c["pattern"]): c for c in reversed(cells)}
+    points = {(c["sparsity"], c["pattern"], c.get("macs")): c for c in reversed(cells)}
     for patterned in (False, True):
-        shown = [c for (_, pattern), c in points.items() if bool(pattern) == patterned]
+        shown = [c for c in points.values() if _is_mark(c, axis) == patterned]
         if not shown:
             continue
-        shown.sort(key=lambda c: float(c["zeros"]))
+        shown.sort(key=lambda c: float(c[axis]))
         axes.plot(
-            [100 * c["zeros"] for c in shown],
+            [100 * c[axis] for c in shown],
             [unit * c["pruned"]["value"] for c in shown],
             color=COLORS["pruned"],
             marker="s",
@@ -152,7 +215,9 @@ def _patterns(cells: Sequence[Cell]) -> str:
     return " ".join(dict.fromkeys(c["pattern"] for c in cells))
 
 
-def _alt(content: Content, recipes: Sequence[str]) -> str:
+def _alt(
+    content: Content, cells: Sequence[Cell], recipes: Sequence[str], axis: str, words: str
+) -> str:
     """The curve in words and numbers."""
     dense = content["dense"]["accuracy"]
 
@@ -162,18 +227,22 @@ def _alt(content: Content, recipes: Sequence[str]) -> str:
     parts = [f"dense {plain(dense['share'])}"] if dense else []
     for recipe in recipes:
         values = (
-            f"{plain(c['value'])} at {c['pattern'] or format(100 * c['zeros'], '.4g') + ' %'} "
-            f"(pruned only {plain(c['pruned']['value'])})"
-            for c in measured(content)
+            f"{plain(c['value'])} at {_place(c, axis)} (pruned only {plain(c['pruned']['value'])})"
+            for c in cells
             if c["recipe"] == recipe
         )
-        parts.append(f"{recipe} {', '.join(values)}")
-    return (
-        f"{_MEASURE[content['metric']].capitalize()} over the share of zeros: {'; '.join(parts)}."
-    )
+        if told_of := ", ".join(values):
+            parts.append(f"{recipe} {told_of}")
+    return f"{_MEASURE[content['metric']].capitalize()} over {words}: {'; '.join(parts)}."
 
 
-def _caption(content: Content) -> str:
+def _place(cell: Cell, axis: str) -> str:
+    if _is_mark(cell, axis):
+        return str(cell["pattern"])
+    return f"{100 * cell[axis]:.4g} %"
+
+
+def _caption(content: Content, axis: str) -> str:
     if content["metric"] == "accuracy":
         text = f"Top-1 on {content['samples']:,} labelled samples, with 95\u00a0% intervals."
     elif content["metric"] == "cosine":
@@ -186,6 +255,11 @@ def _caption(content: Content) -> str:
         text = (
             f"How often the answer is the dense model's on {content['samples']:,} calibration "
             "samples, with 95\u00a0% intervals where samples have one class each."
+        )
+    if axis == "latency_ratio":
+        text += (
+            f" Time is the median of a run, side by side with the dense model, in ONNX Runtime on "
+            f"{content['device']}."
         )
     return (
         f"{text} Pruned only: the smallest weights zeroed and nothing repaired, whatever mask the "

@@ -6,21 +6,21 @@ labelled data the agreement with the dense model, or where that cannot be told t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
 from asr_onnx.evaluation.gates import ROUNDING
 from asr_onnx.reports.page import NONE, listed, number, render_page, share, tile
-from asr_onnx.reports.sweep_chart import curve, measured, told
-from asr_onnx.reports.sweep_tables import point
+from asr_onnx.reports.sweep_chart import curves, is_narrower, measured, told
+from asr_onnx.reports.sweep_tables import cost_cells, point
 
 Content = Mapping[str, Any]
 Cell = Mapping[str, Any]
 Row = dict[str, object]
 
 TOLERANCE = 0.01  # of the dense model's value: what the verdict takes for next to nothing
-_PLACE = ("recipe", "sparsity", "pattern")  # options that tell a cell's place
+_PLACE = ("recipe", "sparsity", "pattern", "macs")  # options that tell a cell's place
 
 
 def sweep_page(content: Content) -> str:
@@ -33,7 +33,8 @@ def sweep_page(content: Content) -> str:
         verdict=verdict(content),
         tiles=tiles(content),
         notes=notes(content),
-        chart=curve(content) if measured(content) else None,
+        charts=curves(content) if measured(content) else [],
+        narrow=any(map(is_narrower, measured(content))),
         cells=cells(content),
         recipes=_recipes(content),
         options=options(content),
@@ -72,15 +73,29 @@ def _level(content: Content) -> float:
 
 
 def _kept(content: Content, recipe: str) -> list[Cell]:
-    """The highest sparsity up to which a recipe loses next to nothing, and patterns at which."""
+    """How far a recipe loses next to nothing.
+
+    The highest sparsity and, of narrower models, the least work up to which it does, and patterns
+    at which it does.
+    """
     bound = _level(content) - TOLERANCE - ROUNDING
     own = [c for c in measured(content) if c["recipe"] == recipe]
-    highest: list[Cell] = []
-    for cell in sorted((c for c in own if not c["pattern"]), key=lambda c: float(c["sparsity"])):
+    narrow = [c for c in own if is_narrower(c)]
+    wide = [c for c in own if not is_narrower(c)]
+    plain = sorted((c for c in wide if not c["pattern"]), key=lambda c: float(c["sparsity"]))
+    less = sorted(narrow, key=lambda c: -float(c["macs_share"]))
+    last = [_last(plain, bound), [c for c in wide if c["pattern"] and c["value"] >= bound]]
+    return [c for found in (*last, _last(less, bound)) for c in found]
+
+
+def _last(cells: Sequence[Cell], bound: float) -> list[Cell]:
+    """The last cell before the first below the bound, if there is one."""
+    kept: list[Cell] = []
+    for cell in cells:
         if cell["value"] < bound:
             break
-        highest = [cell]
-    return highest + [c for c in own if c["pattern"] and c["value"] >= bound]
+        kept = [cell]
+    return kept
 
 
 def tiles(content: Content) -> list[dict[str, str]]:
@@ -129,6 +144,7 @@ def _numbers(content: Content, cell: Cell) -> Row:
     interval = f"{share(cell['low'])} to {share(cell['high'])}"
     return {
         "zeros": share(cell["zeros"], 2),
+        "costs": cost_cells(cell),
         "value": told(content, cell["value"]),
         "interval": NONE if cell["low"] is None else interval,
         "pruned": told(content, cell["pruned"]["value"]),

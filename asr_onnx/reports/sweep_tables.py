@@ -7,8 +7,9 @@ from typing import Any
 
 from rich.table import Table
 
+from asr_onnx.reports.costs import times_text
 from asr_onnx.reports.page import share
-from asr_onnx.reports.sweep_chart import measured, told
+from asr_onnx.reports.sweep_chart import is_narrower, measured, told
 
 Content = Mapping[str, Any]
 
@@ -24,17 +25,23 @@ def table(content: Content) -> Table:
     accurate, (title, head) = content["metric"] == "accuracy", _HEADS[content["metric"]]
     held_out = "held-out " if content["data"]["holdout"] else ""
     where = "labelled samples" if accurate else f"{held_out}calibration samples"
+    narrow = any(map(is_narrower, measured(content)))
     found = Table(
         title=f"{title}, {content['samples']} {where}",
-        caption="pruned only: by magnitude, not repaired",
+        caption="pruned only: by magnitude, not repaired"
+        + ("; MACs, time: over the dense model's; ?: not reliable" if narrow else ""),
     )
     found.add_column("recipe", overflow="fold")
-    columns = ("asked", "zeros", head, "95 %", "pruned only", "seconds")
+    less = ("MACs", "time") if narrow else ("zeros",)
+    last = () if narrow else ("seconds",)  # 80 columns do not hold all
+    columns = ("asked", *less, head, "95 %", "pruned only", *last)
     for name in columns:
-        found.add_column(name, justify="right", no_wrap=True)
+        broken = narrow and name in ("asked", "pruned only")
+        found.add_column(name, justify="right", no_wrap=not broken)
     dense = content["dense"]["accuracy"]
     if dense:
-        found.add_row("dense", "", "", share(dense["share"]), _interval(dense), "", "")
+        blank = [""] * (1 + len(less))
+        found.add_row("dense", *blank, share(dense["share"]), _interval(dense))
     before = None
     for cell in content["cells"]:
         if cell["recipe"] != before:
@@ -46,11 +53,11 @@ def table(content: Content) -> Table:
         found.add_row(
             before,
             point(cell),
-            share(cell["zeros"]),
+            *(cost_cells(cell) if narrow else (share(cell["zeros"]),)),
             told(content, cell["value"]),
             _interval(cell),
             told(content, cell["pruned"]["value"]),
-            f"{cell['seconds']:.1f}",
+            *(() if narrow else (f"{cell['seconds']:.1f}",)),
         )
     return found
 
@@ -66,8 +73,21 @@ def remarks(content: Content) -> Iterator[str]:
 
 
 def point(cell: Mapping[str, Any]) -> str:
-    """The sparsity or the pattern that was asked for."""
-    return cell["pattern"] or f"{100 * cell['sparsity']:g} %"
+    """The sparsity, the pattern and the share of multiply-accumulates that were asked for."""
+    parts = [cell["pattern"]]
+    if cell["sparsity"] is not None:
+        parts.append(f"{100 * cell['sparsity']:g} %")
+    if cell.get("macs") is not None:
+        parts.append(f"{100 * cell['macs']:g} % MACs")
+    return " ".join(filter(None, parts))
+
+
+def cost_cells(cell: Mapping[str, Any]) -> tuple[str, str]:
+    """What is left of the dense model's multiply-accumulates, and of its time where measured."""
+    time = times_text(cell.get("latency_ratio"))
+    if cell.get("latency_reliable") is False:
+        time += " ?"
+    return times_text(cell.get("macs_share")), time
 
 
 def _interval(numbers: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from asr_onnx.files import write_text
 from asr_onnx.provenance import dumps, versions
-from asr_onnx.reports.sweep_chart import draw_file
+from asr_onnx.reports.sweep_chart import axes_of, draw_file
 from asr_onnx.sweeps.source import Opened
 from asr_onnx.sweeps.work import Record, Task, place, prune_options
 
@@ -19,7 +19,8 @@ Content = Mapping[str, Any]
 _ACCURACY = ("correct", "total", "share", "low", "high")
 _PLAIN = (
     "recipe", "sparsity", "pattern", "zeros", "value", "low", "high", "agreement", "cosine",
-    "relative_error", "seconds", "worse_than_pruning", "error",
+    "relative_error", "macs_share", "parameters_share", "latency_ratio", "seconds",
+    "worse_than_pruning", "error",
 )  # fmt: skip
 
 
@@ -67,10 +68,13 @@ def to_dict(
 
 
 def write_results(folder: Path, content: Content) -> None:
-    """Write sweep.json, sweep.csv and sweep.svg; raises ``AsrError`` naming one that fails."""
+    """Write sweep.json, sweep.csv and the plots; raises ``AsrError`` naming one that fails."""
     write_text(folder / "sweep.json", dumps(content))
     write_text(folder / "sweep.csv", to_csv(content))
-    write_text(folder / "sweep.svg", draw_file(content))
+    first, *others = axes_of(content)
+    write_text(folder / "sweep.svg", draw_file(content, first))
+    for axis in others:
+        write_text(folder / f"sweep.{axis}.svg", draw_file(content, axis))
 
 
 def to_csv(content: Content) -> str:

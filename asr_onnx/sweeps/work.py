@@ -9,9 +9,13 @@ from typing import Any, Literal
 
 import onnx
 
+from asr_onnx.data.batches import Batch
 from asr_onnx.errors import AsrError, ModelError
 from asr_onnx.evaluation.gates import worst_agreement, worst_cosine
+from asr_onnx.evaluation.latency import Latency, measure
 from asr_onnx.evaluation.match import OutputMatch
+from asr_onnx.execution.session import Runner
+from asr_onnx.graph.inputs import fixed_batch, model_inputs
 from asr_onnx.maths.intervals import Accuracy, wilson
 from asr_onnx.options import PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
@@ -19,9 +23,13 @@ from asr_onnx.pipeline import prune, repair_all
 from asr_onnx.provenance import plain
 from asr_onnx.repairing.job import run_checked
 from asr_onnx.repairing.result import RepairResult, is_worse
+from asr_onnx.reports.costs import over
+from asr_onnx.reports.sweep_chart import is_narrower
 from asr_onnx.sweeps.source import Opened, Source, compare, digest, open_source
 
 Record = dict[str, Any]
+
+_PLACE = ("recipe", "sparsity", "pattern", "macs")  # options that tell cells apart, if there are
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def prune_options(options: RepairOptions) -> PruneOptions:
 def place(options: RepairOptions) -> Record:
     """What tells a cell of one sweep from the others, as sweep.json has it."""
     told = options.to_dict()
-    return {n: told[n] for n in ("recipe", "sparsity", "pattern")}
+    return {n: told[n] for n in _PLACE if n in told}
 
 
 def do_anywhere(job: Group) -> list[Done]:
@@ -140,10 +148,36 @@ def _repaired(tasks: Sequence[Task], opened: Opened, progress: Progress | None) 
     )
     models = {t.label: r.model for t, r in zip(tasks, results, strict=True)}
     top1 = opened.labelled.top1(models, progress) if opened.labelled else {}
+    costs = [_cost(r) for r in results]
+    narrower = [n for n, found in enumerate(costs) if is_narrower(found)]
+    times = latencies(opened, [results[n].model for n in narrower]) if narrower else []
+    for n, time in zip(narrower, times, strict=True):
+        costs[n] |= {"latency_ratio": time.ratio, "latency_reliable": time.reliable}
     return [
-        _cell(task, result, opened, top1.get(task.label))
-        for task, result in zip(tasks, results, strict=True)
+        _cell(task, result, opened, top1.get(task.label)) | found
+        for task, result, found in zip(tasks, results, costs, strict=True)
     ]
+
+
+def _cost(result: RepairResult) -> Record:
+    """What is left of the dense model's cost; time is not measured yet."""
+    before = result.cost_before
+    ratios = over(asdict(result.cost), asdict(before)) if before else {}
+    return {
+        "macs_share": ratios.get("macs"),
+        "parameters_share": ratios.get("parameters"),
+        "latency_ratio": None,
+        "latency_reliable": None,
+    }
+
+
+def latencies(opened: Opened, models: Sequence[onnx.ModelProto]) -> list[Latency]:
+    """Times of the models, side by side with the dense one, which is left out of the answer."""
+    count = fixed_batch(model_inputs(opened.proto)) or 1
+    sample = opened.batches.batches[0].samples[0]
+    feeds = opened.batches.feeds(Batch(0, (sample,) * count, held_out=False))
+    runners = [Runner(m, opened.device) for m in (opened.proto, *models)]
+    return measure(runners, feeds, count)[1:]
 
 
 def _cell(task: Task, result: RepairResult, opened: Opened, top1: Accuracy | None) -> Record:

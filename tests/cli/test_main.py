@@ -9,7 +9,7 @@ import sys
 
 import onnx
 import pytest
-from models import ROOT, external_copy, files, norm_net, normal, run, stored
+from models import ROOT, build, external_copy, files, norm_net, normal, run, stored
 
 from asr_onnx import __version__
 from asr_onnx.cli import prune as commands
@@ -74,6 +74,34 @@ def test_inspect_lists_sites_and_writes_nothing(folder, asr):
     assert (code, err, files(folder)) == (0, "", before)
     for word in ("w1", "w2", "8×3×3×3", "BatchNormalization", "2 sites, 792 weights, 0 of them"):
         assert word in out
+
+
+def test_inspect_tells_what_the_model_costs(folder, asr, rng):
+    """``w1`` 8×3×3×3 and ``w2`` 8×8×3×3 at 64 places, and a head of 40."""
+    _, out, _ = asr("inspect", "m.onnx")
+    assert "13.8 k" in out and "36.9 k" in out
+    words = "901 parameters, 50.7 k multiply-accumulates (MACs), 6.0 KiB of activations at a time"
+    assert f"the whole model, per sample: {words}" in " ".join(out.split())
+    net = build(
+        "open (float[N,3,H,W] x) => (float[N,4,H,W] y) { y = Conv <pads = [1,1,1,1]> (x, w) }",
+        {"w": normal(rng, 4, 3, 3, 3)},
+    )
+    onnx.save(net, "open.onnx")
+    code, out, _ = asr("inspect", "open.onnx")
+    assert code == 0 and "unknown multiply-accumulates" in out and "activations" not in out
+    code, out, _ = asr("inspect", "open.onnx", "--input-shapes", "x:2x3x6x5")
+    assert code == 0 and out.count("3.2 k") == 2
+    code, out, err = asr("inspect", "open.onnx", "--input-shapes", "z:2x3x6x5")
+    assert (code, out) == (2, "") and "name 'z'" in err
+
+
+def test_inspect_tells_of_models_that_cannot_be_fed(folder, asr):
+    net = onnx.load("m.onnx")
+    words = onnx.helper.make_tensor_value_info("words", onnx.TensorProto.STRING, [1])
+    net.graph.input.append(words)
+    onnx.save(net, "odd.onnx")
+    code, out, _ = asr("inspect", "odd.onnx")
+    assert code == 0 and "901 parameters, unknown multiply-accumulates" in " ".join(out.split())
 
 
 def test_external_data_and_in_place_with_force(folder, asr, rng):

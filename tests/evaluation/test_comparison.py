@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import onnx
 import pytest
-from models import balanced, build, copied, external_copy, norm_net, normal, run, stored
+from models import balanced, bare_net, build, copied, external_copy, norm_net, normal, run, stored
 from rich.console import Console
 
 import asr_onnx
@@ -25,7 +25,7 @@ from asr_onnx import (
 from asr_onnx.evaluation.latency import Latency, measure
 from asr_onnx.evaluation.match import compare_output
 from asr_onnx.execution.session import Device, Runner
-from asr_onnx.reports.comparison_tables import cost_table
+from asr_onnx.reports.comparison_tables import cost_table, to_dict, zero_table
 
 
 def compare(*args, figures=None, **settings):
@@ -205,6 +205,68 @@ def test_the_footprint_counts_bytes_zeros_and_dead_channels(net, x, tmp_path):
     assert (other.weights, other.zeros, other.dead, other.channels) == (792, 54, 2, 16)
     assert (dense.zeros, dense.dead) == (0, 0)
     assert other.compressed < dense.compressed < dense.size
+
+
+@pytest.fixture
+def pair(rng, x):
+    """A network, and one of fewer channels with the same names, inputs and outputs."""
+    net = balanced(bare_net(rng), x=x)
+    w = stored(net)
+    cut = {"w1": w["w1"][:5], "w2": w["w2"][:4, :5], "b2": w["b2"][:4], "fw": w["fw"][:, :4]}
+    return net, copied(net, **cut)
+
+
+def test_a_narrower_model_is_compared_like_any_other(pair, x):
+    net, narrow = pair
+    labels = run(net, x=x)["y"].argmax(1)
+    found = compare(net, {"narrow": narrow}, x, labels, latency=True)
+    dense, (other,) = found.dense, found.models
+    assert dense.cost.macs == 8 * 64 * 27 + 6 * 16 * 72 + 5 * 6
+    assert other.cost.macs == 5 * 64 * 27 + 4 * 16 * 45 + 5 * 4
+    assert other.cost.parameters == 5 * 27 + 4 * 45 + 4 + 5 * 4 + 5
+    assert other.cost.activation_bytes == dense.cost.activation_bytes * 5 / 8
+    wanted = compare_output(run(net, x=x)["y"], run(narrow, x=x)["y"])
+    assert other.agreement == other.top1.share == wanted.agreement < dense.top1.share == 1
+    assert other.latency.median > 0
+    assert [f.gate for f in found.failures(Gates(max_drop=0.0, min_agreement=1.0))] == [
+        "--min-agreement",
+        "--max-drop",
+    ]
+    assert found.failures(Gates(max_drop=1.0, min_accuracy=0.0)) == []
+    content = to_dict(found, Gates())
+    ratios = content["models"][0]["ratios"]
+    assert ratios["macs"] == other.cost.macs / dense.cost.macs
+    assert ratios["size"] == other.footprint.size / dense.footprint.size < 1
+    assert set(content["dense"]["ratios"].values()) == {1.0}
+
+
+def test_costs_are_for_the_size_of_the_samples(rng):
+    net = build(
+        "open (float[N,3,H,W] x) => (float[N,4,H,W] y) { y = Conv <pads = [1,1,1,1]> (x, w) }",
+        {"w": normal(rng, 4, 3, 3, 3)},
+    )
+    found = compare(net, {"same": net}, normal(rng, 4, 3, 6, 5))
+    assert found.dense.cost.macs == found.models[0].cost.macs == 30 * 108
+
+
+def test_tables_tell_each_figure_and_what_it_is_to_the_dense_models(pair, x):
+    net, narrow = pair
+    found = compare(net, {"narrow": narrow}, x, latency=True)
+    console = Console(width=80)
+    with console.capture() as text:
+        console.print(cost_table(found))
+        console.print(zero_table(found))
+    (dense, other, ratios), zeros = (
+        [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines]
+        for lines in np.split(
+            np.array([t for t in text.get().splitlines() if t.startswith("│")], object), [3]
+        )
+    )
+    assert dense[:4] == ["dense", "20.8 k", "689", "4.0 KiB"]
+    assert other[:4] == ["narrow", "11.5 k", "344", "2.5 KiB"]
+    assert ratios[:4] == ["× dense", "0.56", "0.50", "0.62"]
+    assert other[5] == f"{found.models[0].latency.median * 1e3:.2f} ms"
+    assert zeros[1][4:] == ["11.5 k", "0.56"]
 
 
 def chain(rng, length):

@@ -56,10 +56,16 @@ def test_the_page_tells_everything(show, told, width):
         f"{match['agreement']:.1%}", "40", "40",
     ]  # fmt: skip
     assert rows(page, "metrics") == []
+    zeros = rows(page, "zeros")
+    assert zeros[2][2:4] == [f"{last['footprint']['zero_share']:.1%}",
+                             f"{last['footprint']['dead']} of 16"]  # fmt: skip
+    effective = last["cost"]["effective_macs"], last["ratios"]["effective_macs"]
+    assert zeros[2][5:] == [f"{effective[0] / 1e3:.1f} k", f"{effective[1]:.2f}"]
     cost = rows(page, "costs")
-    assert cost[2][4:6] == [f"{last['footprint']['zero_share']:.1%}",
-                            f"{last['footprint']['dead']} of 16"]  # fmt: skip
-    assert cost[0][6:] == ["1.500 ms", "1.100 to 2.000 ms", "1.00"]
+    macs, parameters = last["cost"]["macs"], last["cost"]["parameters"]
+    assert cost[2][1:7] == [f"{macs / 1e3:.1f} k", "1.00", f"{parameters}", "1.00",
+                            "6.0 KiB", "1.00"]  # fmt: skip
+    assert cost[0][9:] == ["1.500 ms", "1.100 to 2.000 ms", "1.00"]
     text = visible(page)
     for words in (
         "On 40 samples the dense model's top-1 accuracy is 82.5%",
@@ -73,14 +79,25 @@ def test_the_page_tells_everything(show, told, width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_charts_have_words_axes_and_units(show, told, width):
     found = pictures(show(comparison_page.comparison_page(told), width))
-    axes = ("accuracy (%), 95 % interval", "same answer as the dense model (%)", "size (KiB)",
-            "time of a run (ms), median and quartiles")  # fmt: skip
+    axes = (
+        "accuracy (%), 95 % interval",
+        "same answer as the dense model (%)",
+        "× the dense model's",
+        "size (KiB)",
+        "time of a run (ms), median and quartiles",
+    )
     for (label, text, wide), axis in zip(found, axes, strict=True):
         assert axis in text and "30%.onnx" in text and "95%.onnx" in label
         assert 300 < wide <= min(width, 600)
     assert "dense 82.5 (68.1 to 91.3); 30%.onnx " in found[0][0]
     for word in ("dense, top-1", "top-1", "top-2"):
         assert word in found[0][1]
+    unchanged = ", ".join(
+        f"{n} 1.00" for n in ("MACs", "parameters", "activations", "file", "time")
+    )
+    assert f"95%.onnx {unchanged}" in found[2][0]
+    for word in ("MACs", "parameters", "activations", "file", "time"):
+        assert word in found[2][1]
 
 
 def failure(model):
@@ -148,6 +165,18 @@ def no_times(told):
         m["latency"] = None
 
 
+def no_costs(told):
+    for m in (told["dense"], *told["models"]):
+        for name in ("macs", "effective_macs", "activation_bytes"):
+            m["cost"][name] = m["ratios"][name] = None
+
+
+def narrower(told):
+    for m in told["models"]:
+        m["cost"] |= {"macs": 12_500_000_000, "parameters": 125, "activation_bytes": 1e12}
+        m["ratios"] |= {"macs": 0.5, "parameters": 0.45, "activation_bytes": 40.0}
+
+
 def slow_and_large(told):
     for m in (told["dense"], *told["models"]):
         m["footprint"] |= {"size": 3 * 2**30, "compressed": 2**30}
@@ -173,19 +202,21 @@ def certain(told):
     "change, words, charts",
     [
         (no_labels, ("95%.onnx", "Agreement, 30%.onnx", "without labels", "30%.onnx is the closest "
-                     "to the dense model of 2: it has the dense model's answer in "), 3),
+                     "to the dense model of 2: it has the dense model's answer in "), 4),
         (no_classes, ("Error, 95%.onnx", "differ from the dense model's by", "of their spread",
-                      "Error of the outputs", "lower is better"), 3),
-        (infinite, ("Error, 95%.onnx", "∞"), 2),
+                      "Error of the outputs", "lower is better"), 4),
+        (infinite, ("Error, 95%.onnx", "∞"), 3),
         (one_answer, ("The dense model gives one and the same answer in output 'y' on all 40",
-                      "Error of the outputs"), 4),
-        (with_metrics, ("Metrics of the script", "Metric f1", HOSTILE), 6),
-        (not_comparable, ("The outputs cannot be compared in numbers on 40 samples.",), 2),
-        (no_times, ("Size and speed",), 3),
-        (slow_and_large, ("3.0 GiB", "12 s", "11 to 13 s"), 4),
-        (no_convolutions, ("Size and speed",), 4),
-        (many_models, ("all 30 models are", "Top-1, runs/of/some"), 4),
-        (certain, ("better, p < 1e-300", "30%.onnx (", "is significantly better"), 4),
+                      "Error of the outputs"), 5),
+        (with_metrics, ("Metrics of the script", "Metric f1", HOSTILE), 7),
+        (not_comparable, ("The outputs cannot be compared in numbers on 40 samples.",), 3),
+        (no_times, ("Size and speed",), 4),
+        (no_costs, ("Size and speed", "–"), 5),
+        (narrower, ("0.50", "12.5 G"), 5),
+        (slow_and_large, ("3.0 GiB", "12 s", "11 to 13 s"), 5),
+        (no_convolutions, ("Size and speed",), 5),
+        (many_models, ("all 30 models are", "Top-1, runs/of/some"), 5),
+        (certain, ("better, p < 1e-300", "30%.onnx (", "is significantly better"), 5),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("width", WIDTHS)

@@ -50,6 +50,9 @@ def test_the_command_line_writes_a_page_that_tells_everything(folder, asr, show,
         assert words in text, words
     assert page.js("document.title") == "m.onnx: asr-onnx repair"
     assert len(rows(page, "sites")) == 2
+    assert [r[:3] for r in rows(page, "costs")] == [
+        ["before", "50.7 k", "901"], ["repaired", "50.7 k", "901"], ["× before", "1.00", "1.00"],
+    ]  # fmt: skip
     images = page.js(
         "[...document.images].map(i => [i.complete, i.naturalWidth, i.alt, i.src.slice(0, 14)])"
     )

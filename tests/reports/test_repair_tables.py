@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from models import build, norm_net, normal
+from models import bare_net, build, copied, norm_net, normal, stored
 from rich.console import Console
 
 from asr_onnx import Gates, RepairOptions, recipe, repair
+from asr_onnx.graph.cost import cost_of
+from asr_onnx.provenance import dumps
 from asr_onnx.repairing.result import Rung
 from asr_onnx.repairing.verdict import judge
-from asr_onnx.reports import repair_tables
+from asr_onnx.reports import repair_page, repair_tables
 
 DEPTH = 14
 
@@ -45,6 +48,46 @@ def test_the_verdict_comes_first_in_lines_that_fit(rng):
         assert any("32 samples solved on, 8 held out" in line for line in lines)
         assert any("recipe auto took" in line for line in lines)
     assert "--max-error" in lines[1]
+
+
+def test_what_the_model_costs_is_told_before_and_after(rng):
+    """As it is where weights are zeroed, and less where the result has become narrower."""
+    net = bare_net(rng)
+    result = repair(net, normal(rng, 40, 3, 8, 8), recipe("asr", sparsity=0.5))
+    assert result.cost_before == cost_of(net)
+    told = repair_tables.to_dict(result)["cost"]
+    assert told["ratios"]["macs"] == 1
+    assert told["after"]["parameters"] == told["before"]["parameters"] + 8  # a bias
+    left = (
+        64 * 27 * 8
+        + 16 * 72 * 6
+        - sum(
+            places * (s.weights - round(s.density * s.weights))
+            for places, s in zip((64, 16), result.sites, strict=True)
+        )
+    )
+    assert told["after"]["effective_macs"] == left + 30
+    line = f"MACs 20.8 k as before, non-zero MACs {(left + 30) / 1e3:.1f} k, parameters 697"
+    assert line in repair_tables.summary(result, passed(result), None)
+    w = stored(result.model)
+    (bias,) = (n for n in w if n not in stored(net))
+    cut = {"w1": w["w1"][:5], bias: w[bias][:5], "w2": w["w2"][:, :5]}
+    narrow = replace(result, model=copied(result.model, **cut))
+    lines = list(repair_tables.summary(narrow, passed(narrow), None))
+    assert "MACs 20.8 k → 13.0 k (× 0.63), parameters 689 → 451 (× 0.65)" in lines
+    content = json.loads(dumps(repair_tables.to_dict(narrow, model="m.onnx")))
+    assert content["cost"]["after"]["macs"] == 64 * 27 * 5 + 16 * 45 * 6 + 30
+    rows = repair_page.costs(content)
+    assert rows["before"][:3] == ["20.8 k", "689", "4.0 KiB"]
+    assert rows["× before"][:3] == ["0.63", "0.65", "0.62"]
+    tiles = {t["label"]: t for t in repair_page.tiles(content)}
+    assert tiles["MACs per sample"]["value"] == "13.0 k"
+    assert "0.63 of 20.8 k before; parameters 0.65 of 689" in tiles["MACs per sample"]["note"]
+    assert repair_page.costs({**content, "cost": None}) == {}
+
+
+def passed(result):
+    return judge(result, Gates(), "m.onnx")
 
 
 def test_the_next_rung_has_a_price_where_one_is_left(rng):

@@ -11,9 +11,10 @@ import pytest
 from browser import HOSTILE, WIDTHS, check_sound, pictures, rows, visible
 from models import norm_net
 from PIL import Image
+from rich.console import Console
 
 import asr_onnx
-from asr_onnx.reports import sweep_page
+from asr_onnx.reports import sweep_page, sweep_tables
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +138,25 @@ def many_cells(told):
     ]
 
 
+def channels(told):
+    """One recipe at four shares of MACs besides sparsities, as a pattern that makes models narrower
+    gives them; the last has no time."""
+    cells = [told["cells"][0] | {"recipe": "asr"}]
+    for n, share in enumerate((0.9, 0.7, 0.5, 0.3)):
+        cells.append(
+            told["cells"][0]
+            | {"pattern": "channel", "sparsity": None, "macs": share, "macs_share": share - 0.004}
+            | {"latency_ratio": share + 0.1, "latency_reliable": n != 1}
+        )
+    cells[-1] |= {"latency_ratio": None, "latency_reliable": None}
+    told["cells"] = cells
+
+
+def only_channels(told):
+    channels(told)
+    del told["cells"][0]
+
+
 @pytest.mark.parametrize(
     "change, words, curves",
     [
@@ -149,6 +169,10 @@ def many_cells(told):
         (all_failed, ("No cell could be measured.", "6 of 6 cells failed", "nothing works"), 0),
         (worse, ("asr at 1:2 did worse than plain pruning: 'y' is off by 0.9",), 1),
         (many_cells, ("Recipe best", "98 %"), 1),
+        (channels, ("Accuracy over sparsity", "Accuracy over work", "Accuracy over time", "0.80 ?",
+                    "channel 50 % MACs", "multiply-accumulates over the dense model's (%)",
+                    "time of a run over the dense model's (%)"), 3),
+        (only_channels, ("Accuracy over work", "Accuracy over time"), 2),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("width", WIDTHS)
@@ -164,6 +188,29 @@ def test_odd_results_are_shown_too(show, told, change, words, curves, width):
     assert len(pictures(page)) == curves
     assert len({len(row) for row in rows(page, "cells") if "failed" not in row[-1]}) <= 1
     assert len(rows(page, "cells")) == len(told["cells"])
+
+
+def test_narrower_models_are_told_with_what_is_left_of_work_and_time(told):
+    told = deepcopy(told)
+    channels(told)
+    assert [c["costs"] for c in sweep_page.cells(told)][1:] == [
+        ("0.90", "1.00"), ("0.70", "0.80 ?"), ("0.50", "0.60"), ("0.30", "–"),
+    ]  # fmt: skip
+    told["dense"]["accuracy"]["share"] = 0.80
+    for cell, value in zip(told["cells"], (0.8, 0.8, 0.795, 0.79, 0.7), strict=True):
+        cell["value"] = value
+    reached = "asr reaches 30 % (80.0%) and channel 50 % MACs (79.0%)"
+    assert reached in sweep_page.verdict(told)
+    assert max(map(len, printed(told, 80))) <= 80
+    shown = [[c.strip() for c in line.split("│")[1:5]] for line in printed(told, 90)]
+    assert ["asr", "channel 70 % MACs", "0.70", "0.80 ?"] in shown
+
+
+def printed(told, width):
+    console = Console(width=width)
+    with console.capture() as text:
+        console.print(sweep_tables.table(told))
+    return text.get().splitlines()
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import xml.etree.ElementTree as ET
@@ -20,7 +21,7 @@ import asr_onnx
 from asr_onnx import AsrError, CompareOptions, Execution, PruneOptions, UsageError
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.graph.inputs import model_inputs
-from asr_onnx.reports.sweep_chart import curve, draw_file
+from asr_onnx.reports.sweep_chart import axes_of, curve, draw_file
 from asr_onnx.sweeps import work
 from asr_onnx.sweeps.grid import GridOptions, tasks_of
 from asr_onnx.sweeps.jobs import make_jobs
@@ -98,6 +99,46 @@ def test_without_labels_the_curve_is_of_agreement_on_samples_held_out(cases):
         assert cell["value"] == cell["agreement"] and cell["accuracy"] is None
         assert 0 < cell["low"] < cell["value"] < cell["high"] < 1
         assert cell["pruned"]["value"] == cell["pruned"]["agreement"] < 1
+
+
+def narrow(model, channels):
+    """``norm_net`` with fewer channels."""
+    w = {n: v for n, v in stored(model).items() if n != "fb"}
+    cut = {n: v[:channels] for n, v in w.items() if n != "fw"}
+    cut |= {"w2": cut["w2"][:, :channels], "fw": w["fw"][:, :channels]}
+    return copied(model, **cut)
+
+
+def test_cells_whose_models_are_narrower_go_over_work_and_time(cases, monkeypatch):
+    """Whatever made them so; the others stay over zeros."""
+    repair_all = work.repair_all
+
+    def narrowing(*given, **settings):
+        results = repair_all(*given, **settings)
+        return tuple(
+            replace(r, model=narrow(r.model, 6 - 2 * n)) if n else r for n, r in enumerate(results)
+        )
+
+    plain, _ = sweep("plain", sparsities=[0.5, 0.6, 0.7])
+    assert axes_of(plain) == ["zeros"] and not Path("plain/sweep.macs_share.svg").exists()
+    assert [c["macs_share"] for c in plain["cells"]] == [1.0] * 3
+    assert [c["latency_ratio"] for c in plain["cells"]] == [None] * 3
+    monkeypatch.setattr(work, "repair_all", narrowing)
+    content, _ = sweep(sparsities=[0.5, 0.6, 0.7])
+    whole = 64 * (27 * 8 + 72 * 8) + 40
+    assert [c["macs_share"] for c in content["cells"]] == [1.0] + [
+        (64 * (27 * k + 9 * k * k) + 5 * k) / whole for k in (4, 2)
+    ]
+    assert content["cells"][0]["latency_ratio"] is None
+    assert all(c["latency_ratio"] > 0 for c in content["cells"][1:])
+    assert axes_of(content) == ["zeros", "macs_share", "latency_ratio"]
+    for name in ("sweep.svg", "sweep.macs_share.svg", "sweep.latency_ratio.svg"):
+        ET.parse(Path("out", name))
+    text = Path("out/sweep.macs_share.svg").read_text()
+    assert "multiply-accumulates over the dense model" in text
+    lines = list(csv.DictReader(Path("out/sweep.csv").read_text().splitlines()))
+    assert [float(r["macs_share"]) for r in lines] == [c["macs_share"] for c in content["cells"]]
+    assert lines[0]["latency_ratio"] == "" and float(lines[1]["latency_ratio"]) > 0
 
 
 def test_what_is_finished_is_not_done_again(cases, monkeypatch):
