@@ -19,15 +19,17 @@ from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_pri
 from asr_onnx.provenance import plain
 from asr_onnx.pruning.choose import ROW_SCALES, compiled
 from asr_onnx.pruning.criteria import CRITERIA, Criterion, Score, criterion_of
-from asr_onnx.pruning.patterns import PATTERNS, Pattern, Unstructured, parse
+from asr_onnx.pruning.patterns import PATTERNS, Channel, Pattern, Unstructured, parse
 
 BN_STATS = ("dense", "cumulative", "ema")
 OPS = tuple(OPERATORS)
 GIVEN = "given"  # the criterion of a model that is pruned already: its zeros are the mask
 SPARSITY = 0.9
+MACS = 0.7
 # What chooses a mask, and so says nothing about a model that is pruned already.
 MASK_OPTIONS = (
-    "sparsity", "pattern", "criterion", "allocation", "include", "exclude", "row_scale",
+    "sparsity", "macs", "channel_multiple", "pattern", "criterion", "allocation", "include",
+    "exclude", "row_scale",
 )  # fmt: skip
 
 # What spells out how to repair, so that nothing is left to choose for recipe auto.
@@ -71,10 +73,20 @@ class PruneOptions:
     )
     pattern: Pattern | str | None = option(
         None,
-        "N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity.",
+        "N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity; or "
+        "channel: whole channels go, and the model becomes narrower.",
         kind="text",
         records=(Pattern,),
         metavar="|".join(n for n in PATTERNS if n != "unstructured"),
+    )
+    macs: float | None = option(
+        None,
+        "Share of the multiply-accumulates that stays with --pattern channel, 0.5 or 50%, instead "
+        f"of --sparsity.  [default: {MACS:g}]",
+        kind="percent",
+    )
+    channel_multiple: int = option(
+        8, "Of --pattern channel: what stays is a multiple of it, as engines block channels."
     )
     ops: tuple[str, ...] = option(
         ("Conv",), f"Operators to prune, of {','.join(OPS)}.", kind="words"
@@ -107,6 +119,14 @@ class PruneOptions:
             raise UsageError("pattern and sparsity exclude each other: leave one out")
         if self.sparsity is not None:
             check_sparsity(self.sparsity)
+        if self.macs is not None and not self.narrows:
+            raise UsageError("macs go with the pattern channel: add it, or give a sparsity")
+        if self.macs is not None and self.sparsity is not None:
+            raise UsageError("macs and sparsity exclude each other: leave one out")
+        if self.macs is not None and not 0 < self.macs <= 1:
+            raise UsageError(f"macs {self.macs:g} is outside (0, 1]")
+        if self.channel_multiple < 1:
+            raise UsageError(f"channel multiple {self.channel_multiple} is not positive")
         for op in self.ops:
             one_of("operator", op, OPS)
         if not self.ops:
@@ -121,9 +141,21 @@ class PruneOptions:
         return self.pattern or Unstructured()
 
     @property
+    def narrows(self) -> bool:
+        """Whether whole channels go."""
+        return isinstance(self.pattern, Channel)
+
+    @property
+    def macs_left(self) -> float | None:
+        """The share of the multiply-accumulates to reach; ``None`` where a sparsity is, or none."""
+        if not self.narrows or self.sparsity is not None:
+            return None
+        return MACS if self.macs is None else self.macs
+
+    @property
     def zeros(self) -> float | None:
-        """The sparsity to reach; ``None`` where the pattern or the model itself settles it."""
-        if not self.chooses_mask or self.structure.density is not None:
+        """The sparsity to reach; ``None`` where something else settles it."""
+        if not self.chooses_mask or self.structure.density is not None or self.macs_left:
             return None
         return SPARSITY if self.sparsity is None else self.sparsity
 
@@ -131,6 +163,8 @@ class PruneOptions:
     def amount(self) -> str:
         """The pattern or the sparsity that was asked for, for people."""
         share = "" if self.zeros is None else f"{100 * self.zeros:g} %"
+        if self.macs_left:
+            share = f"{100 * self.macs_left:g} % of the multiply-accumulates:"
         return " ".join(filter(None, (share, str(self.pattern or "")))) or "as given"
 
     @property
@@ -140,7 +174,8 @@ class PruneOptions:
 
     def to_dict(self) -> dict[str, Any]:
         """The options as plain values, for reports."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)} | {"sparsity": self.zeros}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values |= {"sparsity": self.zeros, "macs": self.macs_left}
         return {name: _plain(value) for name, value in values.items()}
 
 
@@ -243,7 +278,13 @@ class RepairOptions(PruneOptions):
     def allocates_by_error(self) -> bool:
         """Whether densities follow from what a pass of the dense network tells."""
         searches = self.chooses_mask and self.choice.search is not None
-        return searches and self.structure.density is None and self.allocation == BY_ERROR
+        layers = self.structure.density is None and not self.narrows
+        return searches and layers and self.allocation == BY_ERROR
+
+    @property
+    def weighs_channels(self) -> bool:
+        """Whether the channels that go follow from what a pass of the dense network tells."""
+        return self.narrows and self.chooses_mask and self.choice.search is not None
 
     def for_given_mask(self) -> RepairOptions:
         """The same for a model that is pruned already, whose zeros are the mask.

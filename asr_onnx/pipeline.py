@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import onnx
 from threadpoolctl import threadpool_limits
 
-from asr_onnx.arrays import FloatArray, Outputs
+from asr_onnx.arrays import Outputs
 from asr_onnx.data.batches import Batches, as_batches
 from asr_onnx.data.enough import FEW
 from asr_onnx.errors import ModelError, UsageError
@@ -24,18 +24,21 @@ from asr_onnx.execution.tensor_store import TensorStore, default_limit
 from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.model_file import apply, check_readable
+from asr_onnx.graph.narrow import narrow
+from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.records import Site
-from asr_onnx.graph.sites import find_sites, with_heads
+from asr_onnx.graph.sites import Survey, find_sites, with_heads
 from asr_onnx.options import AUTO, OPS, Execution, PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
+from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
 from asr_onnx.pruning.criteria import CRITERIA
 from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.repairing.job import Job
 from asr_onnx.repairing.ladder import Accept, climb
 from asr_onnx.repairing.result import RepairResult
-from asr_onnx.solvers.prediction import predict
+from asr_onnx.repairing.weighing import Weighed, weigh_channels, weigh_layers
 
 
 def inspect(
@@ -57,6 +60,8 @@ def inspect(
 def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:
     """A copy of the model with the smallest weights zeroed and nothing else changed.
 
+    With the pattern channel it is without the channels whose weights are smallest.
+
     Raises ``ModelError`` when there is nothing to prune, ``UsageError`` for bad options.
     """
     check_readable(proto)
@@ -64,6 +69,11 @@ def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.M
     criterion = o.choice if isinstance(o, RepairOptions) else CRITERIA["magnitude"]
     if criterion.score is None:
         raise UsageError("a criterion that searches in the data cannot prune without: use repair")
+    if o.narrows:
+        narrowing = Narrowing.of(proto, _survey(proto, o)[1], {}, o.ops, o.include, o.exclude)
+        removals = narrowing.by_score(criterion.score, o.row_scale)
+        gone = narrowing.gone(removals, o.macs_left, o.zeros, o.channel_multiple)
+        return narrow(proto, narrowing.channels, gone)
     sites = prunable(find_sites(proto, o.ops).sites, o.ops, o.structure, o.include, o.exclude)
     masks = masks_by_score(sites, criterion.score, o.structure, o.zeros, o.row_scale)
     return apply(proto, mask_patch(sites, masks))
@@ -132,7 +142,8 @@ def repair_all(
         if o.recipe == AUTO:
             found[number] = repair(proto, batches, o, execution=execution, progress=progress)
             continue
-        together.setdefault((o.ops, o.reconstruct), []).append(number)
+        apart = (o.include, o.exclude) if o.narrows else None
+        together.setdefault((o.ops, o.reconstruct, o.narrows, apart), []).append(number)
     for numbers in together.values():
         chosen = [cells[n] for n in numbers]
         results = _repair(proto, batches, chosen, None, None, execution, progress)
@@ -160,12 +171,10 @@ def _repair(
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     with threadpool_limits(1, user_api="blas"):
-        errors = None
-        if any(o.allocates_by_error for o in cells):
-            with TensorStore(limit) as store:
-                errors = _predict(proto, cells[0].ops, batches, device, store, progress)
         with TensorStore(limit) as store:
-            jobs, outputs = _solve(proto, batches, device, store, cells, dense, errors, progress)
+            weighed = _weigh(proto, batches, device, store, cells, progress)
+        with TensorStore(limit) as store:
+            jobs, outputs = _solve(proto, batches, device, store, cells, dense, weighed, progress)
     return [
         job.result(batches, device, started, figures, *found)
         for job, found in zip(jobs, outputs, strict=True)
@@ -182,24 +191,58 @@ def _check_pruned(sites: Sequence[Site], dense: Mapping[str, Site]) -> None:
         )
 
 
-def _predict(
+def _survey(proto: onnx.ModelProto, options: PruneOptions) -> tuple[Survey, tuple[Site, ...]]:
+    """What can be pruned under some options, and all that is repaired with it.
+
+    Where channels go, whatever reads them is repaired.
+    """
+    ops = options.ops
+    if options.narrows:
+        ops = tuple(op for op in OPS if op in options.ops or not OPERATORS[op].linear)
+    survey = find_sites(proto, ops)
+    heads = options.narrows or (isinstance(options, RepairOptions) and options.reconstruct)
+    return survey, with_heads(proto, survey.sites) if heads else survey.sites
+
+
+def _weigh(
     proto: onnx.ModelProto,
-    ops: Sequence[str],
     batches: Batches,
     device: Device,
     store: TensorStore,
+    cells: Sequence[RepairOptions],
     progress: Progress | None,
-) -> dict[str, FloatArray]:
-    """What removing weights will cost each site, from a pass of the dense network."""
-    sites = find_sites(proto, ops).sites
+) -> Weighed:
+    """What the options of ``cells``, which share their sites, need to know beforehand."""
+    first = cells[0]
+    if first.narrows:
+        _, sites = _survey(proto, first)
+        feeds = batches.feeds(batches.batches[0])
+        one = {i.name: list(feeds[i.name].shape) for i in batches.inputs}
+        for i in batches.inputs:
+            if i.batch_axis is not None and i.batch is None:
+                one[i.name][i.batch_axis] = 1
+        narrowing = Narrowing.of(proto, sites, one, first.ops, first.include, first.exclude)
+        if not any(o.weighs_channels for o in cells):
+            return Weighed(narrowing=narrowing)
+        dense = _dense(proto, sites, batches, device, store)
+        return Weighed(narrowing=narrowing, removals=weigh_channels(dense, narrowing, progress))
+    if not any(o.allocates_by_error for o in cells):
+        return Weighed()
+    sites = find_sites(proto, first.ops).sites
+    dense = _dense(proto, sites, batches, device, store)
+    return Weighed(errors=weigh_layers(dense, len(sites), progress))
+
+
+def _dense(
+    proto: onnx.ModelProto,
+    sites: Sequence[Site],
+    batches: Batches,
+    device: Device,
+    store: TensorStore,
+) -> Lockstep:
+    """The dense network by itself."""
     same = {s.output: s for s in sites}
-    lockstep = Lockstep(proto, proto, sites, same, batches, device, store, repairs=0)
-    found: dict[str, FloatArray] = {}
-    for layer in lockstep.dense_layers():
-        if progress:
-            progress(len(found), len(sites), f"weighing {layer.label}")
-        found[layer.site.name] = predict(layer)
-    return found
+    return Lockstep(proto, proto, sites, same, batches, device, store, repairs=0)
 
 
 def _solve(
@@ -209,19 +252,18 @@ def _solve(
     store: TensorStore,
     cells: Sequence[RepairOptions],
     dense: onnx.ModelProto | None,
-    errors: Mapping[str, FloatArray] | None,
+    weighed: Weighed,
     progress: Progress | None,
 ) -> tuple[list[Job], list[tuple[list[Outputs], ...]]]:
     """Solve every site; the solved jobs, and dense, repaired and pruned outputs for each."""
-    survey = find_sites(proto, cells[0].ops)
-    sites = with_heads(proto, survey.sites) if cells[0].reconstruct else survey.sites
+    survey, sites = _survey(proto, cells[0])
     reference, found = proto, sites
     if dense is not None:
         check_readable(dense)
         reference = rename_like(dense, proto)
         found = find_sites(reference, OPS).sites
         _check_pruned(sites, {s.output: s for s in found})
-    jobs = [Job(proto, sites, survey, options, errors) for options in cells]
+    jobs = [Job(proto, sites, survey, options, weighed) for options in cells]
     lockstep = Lockstep(
         reference,
         proto,

@@ -57,6 +57,11 @@ class ArrayLayer:
             a, b = self.activation(a), self.activation(b)
         return float(np.square(a - b)[1::2].sum())
 
+    def spread(self):
+        """Of the positions solved on."""
+        y = self.activation(self.dense) if self.activation else self.dense
+        return float(y[::2].var(axis=0).sum())
+
 
 def array_layer(rng, groups=2, rows=3, k=12, positions=2000, noise=0.0, **more) -> ArrayLayer:
     """Correlated inputs with a mean; the dense network's differ by ``noise``."""

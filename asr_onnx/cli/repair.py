@@ -93,7 +93,7 @@ class Prepared:
 @group(
     "Most used",
     of(CalibrationOptions, "calib"),
-    of(RepairOptions, "sparsity", "pattern", "recipe"),
+    of(RepairOptions, "sparsity", "pattern", "macs", "recipe"),
     output(f"MODEL with {SUFFIX}"),
 )
 @group(
@@ -122,6 +122,7 @@ class Prepared:
         help="MODEL is pruned already: its zeros are the mask, and this is the model it came from.",
     ),
     of(RepairOptions, "criterion", "allocation", "ops", "include", "exclude", "row_scale"),
+    of(RepairOptions, "channel_multiple"),
 )
 @group(
     "How to repair",

@@ -153,6 +153,18 @@ class StreamLayer:
         batches = sorted(self._split.checked_on)
         return math.fsum(self._repaired.trial(site, self.weight(rows), bias, batches, squared))
 
+    def spread(self) -> float:
+        """Variance of what the dense network passes on behind the site, over all channels."""
+        self._arrive()
+        total, count = np.zeros((2, self.site.channels)), 0
+        for chunk in self._blocks.chunks:
+            y = self._blocks[chunk].dense_sum
+            y = np.asarray(self.activation(y) if self.activation else y, np.float64)
+            total += y.sum(axis=0), np.square(y).sum(axis=0)
+            count += len(y)
+        mean, square = total / count
+        return float(np.maximum(square - mean**2, 0.0).sum())
+
     def rescale(self, gamma: FloatArray, shift: FloatArray, keep: bool = False) -> PairedMoments:
         """Let the output be ``gamma * y + shift`` of the live output ``y``; moments checked on.
 

@@ -21,14 +21,17 @@ from asr_onnx.execution.lockstep import Lane
 from asr_onnx.execution.plan import Stage
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph import model_file
+from asr_onnx.graph.channels import find_channels
 from asr_onnx.graph.cost import cost_of
 from asr_onnx.graph.fold import fold
+from asr_onnx.graph.narrow import narrow
 from asr_onnx.graph.records import Patch, Site
 from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.graph.sites import Survey
 from asr_onnx.maths.densities import by_error
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
+from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import (
     Choice,
     choose,
@@ -41,6 +44,7 @@ from asr_onnx.pruning.choose import (
 )
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
+from asr_onnx.repairing.weighing import Weighed
 from asr_onnx.solvers import refit, scale
 from asr_onnx.solvers.correction import Correction
 
@@ -50,7 +54,7 @@ _SELF_CHECK = {2: 5e-2, 4: 1e-2, 8: 1e-6}  # itemsize of the outputs -> relative
 class Job:
     """One repair: its options, the masks they choose, and what has been solved so far.
 
-    ``errors`` by site are what ``by_error`` takes, for options that allocate by it.
+    ``weighed`` is what its options need to know beforehand.
     """
 
     def __init__(
@@ -59,24 +63,26 @@ class Job:
         sites: Sequence[Site],
         survey: Survey,
         options: RepairOptions,
-        errors: Mapping[str, FloatArray] | None = None,
+        weighed: Weighed,
     ) -> None:
         self.proto, self.options, self.skipped = proto, options, survey.skipped
         self.choices: dict[str, Choice] = {}
-        chosen = prunable(sites, options.ops, options.structure, options.include, options.exclude)
-        self.chosen = {s.name for s in chosen}
+        self.narrowing, self.gone = weighed.narrowing, frozenset[int]()
+        if self.narrowing:
+            self.gone = _leaving(self.narrowing, weighed, options)
+            self.choices |= self.narrowing.masks(self.gone)
+            self.skipped += self.narrowing.skipped
+            self.chosen = set(self.choices)
+        else:
+            chosen = prunable(
+                sites, options.ops, options.structure, options.include, options.exclude
+            )
+            self.chosen = {s.name for s in chosen}
+            if options.chooses_mask:
+                self.skipped += left_dense(survey.sites, options.structure, options.include)
+                self.choices |= _chosen(chosen, options, weighed.errors)
         others = (s for s in sites if s.name not in self.chosen)
         self.untouched = {s.name for s in others if fixed(s) or excluded(s, options.exclude)}
-        if options.chooses_mask:
-            self.skipped += left_dense(survey.sites, options.structure, options.include)
-            self.choices |= choose(
-                chosen,
-                options.choice,
-                options.structure,
-                options.zeros,
-                by_error(errors) if errors and options.allocates_by_error else options.allocation,
-                options.row_scale,
-            )
         if options.bn_stats != "dense":
             require_norms(proto, options.bn_stats)
         self.patch = Patch()
@@ -139,6 +145,8 @@ class Job:
         else:
             last = Runner(model, device, once=True).run(calibration.feeds(batches[-1]))
             _self_check(streamed[-1], last)
+        if self.narrowing and self.gone:
+            model = self._narrower(model, calibration, device, streamed[-1])
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
         sizes, axes = [len(b.samples) for b in batches], figures.axes(model)
         matches = compare_outputs(dense, streamed, sizes, axes)
@@ -164,7 +172,42 @@ class Job:
             metrics=metrics,
             cost_before=cost_of(self.proto, fed),
             sizes=fed,
+            widths=self.narrowing.widths(self.gone) if self.narrowing else (),
         )
+
+    def _narrower(
+        self, model: onnx.ModelProto, calibration: Batches, device: Device, expected: Outputs
+    ) -> onnx.ModelProto:
+        """The repaired model without the channels that nothing reads any more.
+
+        It must do what the model with zeros in their place did.
+        """
+        assert self.narrowing
+        channels = find_channels(model, self.narrowing.channels.shapes)  # there are new biases
+        assert channels.groups == self.narrowing.channels.groups, "no weight changes its shape"
+        narrower = narrow(model, channels, self.gone)
+        feeds = calibration.feeds(calibration.checked[-1])
+        _self_check(expected, Runner(narrower, device, once=True).run(feeds))
+        return narrower
+
+
+def _chosen(
+    sites: Sequence[Site], options: RepairOptions, errors: Mapping[str, FloatArray] | None
+) -> Mapping[str, Choice]:
+    """Masks of single weights, or what finds them."""
+    density = by_error(errors) if errors and options.allocates_by_error else options.allocation
+    return choose(
+        sites, options.choice, options.structure, options.zeros, density, options.row_scale
+    )
+
+
+def _leaving(narrowing: Narrowing, weighed: Weighed, options: RepairOptions) -> frozenset[int]:
+    """The channels that go."""
+    score, removals = options.choice.score, weighed.removals
+    if score is not None:
+        removals = narrowing.by_score(score, options.row_scale)
+    assert removals is not None, "weighed, as the options ask for it"
+    return narrowing.gone(removals, options.macs_left, options.zeros, options.channel_multiple)
 
 
 def solve(layer: StreamLayer, choice: Choice, options: RepairOptions) -> Correction:

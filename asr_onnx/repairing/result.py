@@ -15,6 +15,7 @@ from asr_onnx.graph.cost import Cost, cost_of
 from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
+from asr_onnx.pruning.channels import Width
 from asr_onnx.solvers.correction import Correction
 
 _NOTHING = 0.005  # of an output's spread: below it nobody sees a difference
@@ -99,6 +100,7 @@ class RepairResult:
     rungs: tuple[Rung, ...] = ()  # of recipe auto
     cost_before: Cost | None = None
     sizes: Mapping[str, tuple[int, ...]] | None = None
+    widths: tuple[Width, ...] = ()  # where channels go
 
     @property
     def cost(self) -> Cost:

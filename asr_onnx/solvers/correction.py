@@ -54,6 +54,9 @@ class Layer(Protocol):
     def error(self, rows: FloatArray, bias: FloatArray) -> float:
         """Squared error of the output behind the layer, on data not solved on."""
 
+    def spread(self) -> float:
+        """Variance of what the dense network passes on behind the layer, over all channels."""
+
 
 @dataclass(frozen=True)
 class Correction:
