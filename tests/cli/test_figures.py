@@ -116,7 +116,7 @@ def test_a_metric_of_the_users_gates_a_comparison(cases, asr, show):
     text = visible(page)
     assert "p.onnx fails the gates (--min-metric f1=0.9)." in text
     assert "Metric f1" in text and "Error of the outputs" in text
-    assert len(pictures(page)) == 4
+    assert len(pictures(page)) == 5
     assert asr(*COMPARE[:2], "m.onnx", *COMPARE[3:], *script, *gate[:2])[0] == 0
 
 
