@@ -29,4 +29,9 @@ def prune(model: Path, output: Path | None, force: bool, quiet: bool, **settings
     pruned = prune_model(loaded.proto, options)
     found = inspect(pruned)
     save(pruned, target, loaded.external, force)
-    Terminal(quiet=quiet).print(f"{found.zeros:,} of {found.weights:,} weights are zero → {target}")
+    out = Terminal(quiet=quiet)
+    if options.narrows:
+        before = inspect(loaded.proto)
+        out.print(f"{found.weights:,} of {before.weights:,} weights are left → {target}")
+        return
+    out.print(f"{found.zeros:,} of {found.weights:,} weights are zero → {target}")

@@ -27,7 +27,7 @@ from asr_onnx.sweeps.source import Source
     option("--force", is_flag=True, help="Use a folder that has other things in it."),
     QUIET,
 )
-@group("The grid", of(GridOptions, "sparsities", "patterns", "recipes"))
+@group("The grid", of(GridOptions, "sparsities", "patterns", "macs", "recipes"))
 @group(
     "Data",
     of(CalibrationOptions, "calib", "num_samples", "batch_size", "holdout", "seed"),

@@ -21,18 +21,28 @@ from asr_onnx.maths.second_moments import Gram
 
 IntArray = NDArray[np.int64]
 
+_LOST = 1 - 1e-6  # the error from which on nothing is left
 _STEPS = 64  # in which all of a group are removed: the atoms of a step go together
 
 
 @dataclass(frozen=True)
 class Removal:
-    """The order in which atoms go (A,), and what that costs (A + 1,): with none gone, one, two ...
+    """The order in which atoms go (A,), and the ``errors`` (A + 1, readers) with 0, 1, ... gone.
 
-    A cost is the sum of the readers' squared errors, each over the variance of what it passes on.
+    An error is a reader's squared error over the variance of what it passes on.
     """
 
     order: IntArray
-    costs: FloatArray
+    errors: FloatArray
+
+    @property
+    def costs(self) -> FloatArray:
+        """What it costs (A + 1,) that so many are gone: ``-log(1 - error)``, summed over readers.
+
+        Of the signal a share ``1 - error`` goes on, and what goes on in a chain of layers is their
+        product: a layer that lets nothing through is not made up for by others that lose nothing.
+        """
+        return np.asarray(-np.log1p(-np.minimum(self.errors, _LOST)).sum(axis=1))
 
 
 @dataclass(frozen=True)
@@ -87,15 +97,15 @@ def eliminate(readers: Sequence[Reader]) -> Removal:
     left = np.arange(len(readers[0].places))
     step = max(1, left.size // _STEPS)
     order: list[int] = []
-    costs = [0.0]
+    errors = [np.zeros(len(readers))]
     while left.size:
         each = np.sum([w.costs(left) for w in working], axis=0)
         chosen = left[np.argsort(each, kind="stable")[:step]]
-        lost = sum(w.remove(chosen) for w in working)
-        costs += (costs[-1] + lost * np.arange(1, chosen.size + 1) / chosen.size).tolist()
+        lost = np.array([w.remove(chosen) for w in working])
+        errors += [errors[-1] + lost * n / chosen.size for n in range(1, chosen.size + 1)]
         order += chosen.tolist()
         left = left[~np.isin(left, chosen)]
-    return Removal(np.array(order, np.int64), np.array(costs))
+    return Removal(np.array(order, np.int64), np.array(errors))
 
 
 class _Elimination:
@@ -131,10 +141,11 @@ class _Elimination:
 
 
 def by_scores(scores: Sequence[FloatArray]) -> Removal:
-    """The removal by scores alone: atoms go in their order, each costs its share of all.
+    """The removal by scores alone: atoms go in their order, the error is their share of all.
 
     ``scores`` (A + 1,) of each reader are those of the atoms and, last, of all else it reads.
     """
-    shares = np.sum([s / (s.sum() or 1.0) for s in scores], axis=0)[:-1]
-    order = np.argsort(shares, kind="stable")
-    return Removal(order, np.concatenate([[0.0], np.cumsum(shares[order])]))
+    shares = np.stack([s / (s.sum() or 1.0) for s in scores], axis=1)[:-1]
+    order = np.argsort(shares.sum(axis=1), kind="stable")
+    gone = np.cumsum(shares[order], axis=0)
+    return Removal(order, np.concatenate([np.zeros((1, len(scores))), gone]))

@@ -15,7 +15,7 @@ from functools import reduce
 import numpy as np
 from numpy.typing import NDArray
 
-from asr_onnx.arrays import Float32Array, FloatArray
+from asr_onnx.arrays import Float32Array, FloatArray, Mask
 
 _SAMPLE = 8  # positions that show whether a channel's mean is large
 _BLOCK = 1 << 17  # elements centred at a time: two float32 blocks of it stay in a core's cache
@@ -50,6 +50,13 @@ class PairedMoments:
         norm = np.sqrt(self.dense.var * self.pruned.var)
         rho = np.divide(self.covariance, norm, out=np.zeros_like(norm), where=norm > 0)
         return np.clip(rho, 0.0, 1.0)
+
+    def of(self, channels: Mask) -> PairedMoments:
+        """Those of some channels (C,)."""
+        dense, pruned = (
+            Moments(m.count, m.mean[channels], m.var[channels]) for m in (self.dense, self.pruned)
+        )
+        return PairedMoments(dense, pruned, self.covariance[channels])
 
 
 def rescaled(m: PairedMoments, gamma: FloatArray, shift: FloatArray) -> PairedMoments:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from asr_onnx.errors import UsageError
 IntArray = NDArray[np.int64]
 
 _SLACK = 1e-9  # relative, of a cost
+_LEAST = 0.5  # times the share of the cost that stays: no group keeps a smaller share of its atoms
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,16 @@ def allocate(
     """Atoms (G,) each group keeps, so that all products cost ``budget`` at most.
 
     ``losses[g]`` (A + 1,): what is lost with so many of a group's atoms gone.  A group keeps all of
-    its atoms or a multiple of its entry in ``steps``, and at least one step.  Greedy: again and
-    again the removal, of any size, that loses least for what it saves, which takes each group along
-    the convex hull of its losses; at the end what fits is given back.
+    its atoms or a multiple of its entry in ``steps``, and no small part of them: errors say little
+    of a layer that passes on a few directions only (docs/measurements.md).  Greedy: again and again
+    the removal, of any size, that loses least for what it saves, which takes each group along the
+    convex hull of its losses; at the end what fits is given back.
     Raises ``UsageError`` when the budget cannot be met.
     """
-    allowed = [_allowed(len(lost) - 1, step) for lost, step in zip(losses, steps, strict=True)]
+    whole = costs(np.array([len(lost) - 1 for lost in losses]))
+    floor = _LEAST * budget / (whole or 1.0)
+    both = zip(losses, steps, strict=True)
+    allowed = [_allowed(len(lost) - 1, step, floor) for lost, step in both]
     least = np.array([a[0] for a in allowed], np.int64)
     kept = np.array([a[-1] for a in allowed], np.int64)
     if costs(least) > budget * (1 + _SLACK):
@@ -72,9 +78,10 @@ def allocate(
     return kept
 
 
-def _allowed(atoms: int, step: int) -> IntArray:
+def _allowed(atoms: int, step: int, floor: float) -> IntArray:
     """Numbers of atoms a group may keep, ascending."""
-    return np.unique([*range(min(step, atoms), atoms, step), atoms])
+    least = max(1, ceil(floor * atoms / step)) * step
+    return np.unique([*range(min(least, atoms), atoms, step), atoms])
 
 
 def _next(

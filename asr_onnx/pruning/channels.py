@@ -150,16 +150,21 @@ class Narrowing:
         each = int(np.count_nonzero(ids == group.atoms[0]))
         return multiple // gcd(multiple, max(each, 1))
 
+    def stays(self, site: Site, gone: frozenset[int]) -> Mask:
+        """Which of a site's output channels (C,) are not among the atoms that go."""
+        name = site.output
+        made = self.channels.outputs.get(name, self.channels.depthwise.get(name))
+        whole = np.ones(site.channels, bool)
+        return whole if made is None else np.asarray(~np.isin(made, sorted(gone)))
+
     def masks(self, gone: frozenset[int]) -> dict[str, Mask]:
         """Masks by site name, in the weight's shape, of those sites that make or read the atoms."""
         atoms = np.array(sorted(gone), np.int64)
         found = {}
         for output, site in self.sites.items():
             mask = np.ones(to_rows(site, site.weight.value).shape, bool)
-            made = self.channels.outputs.get(output, self.channels.depthwise.get(output))
             read = self.channels.inputs.get(output)
-            if made is not None:
-                mask[np.isin(made, atoms).reshape(mask.shape[:2])] = False
+            mask[~self.stays(site, gone).reshape(mask.shape[:2])] = False
             if read is not None:
                 inputs = read.size // site.groups
                 dropped = np.isin(read[:inputs], atoms)

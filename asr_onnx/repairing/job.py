@@ -118,10 +118,11 @@ class Job:
         pruned = lane.run_pruned(stage, weights)
         for site in stage.sites:
             correction, repaired = self._solved.pop(site.name)
-            pruned_here = site.name in self.chosen
-            self.reports.append(
-                site_report(site, pruned_here, correction, pruned[site.name], repaired)
-            )
+            merely, pruned_here = pruned[site.name], site.name in self.chosen
+            if self.narrowing:  # what goes is no loss here: whatever reads it says what it lost
+                stays = self.narrowing.stays(site, self.gone)
+                merely, repaired = merely.of(stays), repaired.of(stays)
+            self.reports.append(site_report(site, pruned_here, correction, merely, repaired))
 
     def result(
         self,

@@ -43,6 +43,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
             "repaired": {k: _values(v) for k, v in result.repaired_outputs.items()},
         },
         "metrics": plain(result.metrics),
+        "channels": [asdict(width) for width in result.widths],
         "rungs": [asdict(rung) for rung in result.rungs],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
@@ -100,6 +101,13 @@ def summary(result: RepairResult, judgement: Judgement, written: Path | None) ->
         f"{result.sparsity:.2%} zeros, recipe {result.options.recipe}, {result.seconds:.1f} s on "
         f"{result.device}"
     )
+    if result.widths:
+        before, after = (sum(getattr(w, n) for w in result.widths) for n in ("before", "after"))
+        whole = sum(w.after == w.before for w in result.widths)
+        yield (
+            f"{before - after:,} of {before:,} channels removed, {whole} of {len(result.widths)} "
+            "groups whole"
+        )
     if cost := _cost(result):
         yield change(cost)
     yield f"{result.solve_images} samples solved on, {result.held_out_images} held out"

@@ -33,7 +33,7 @@ _PATHS = ("calib", "data", "labels", "classes")
 
 @dataclass(frozen=True, kw_only=True)
 class GridOptions:
-    """The cells, ``recipes`` x (``sparsities`` and ``patterns``), and how they are shared out.
+    """The cells, ``recipes`` x (``sparsities``, ``patterns``, ``macs``), and how they are shared.
 
     Raises ``UsageError`` for invalid values.
     """
@@ -41,11 +41,16 @@ class GridOptions:
     sparsities: tuple[float, ...] = option(
         (),
         "Shares of the weights to zero, separated by commas.  "
-        f"[default: {','.join(map(str, SPARSITIES))}, without --patterns]",
+        f"[default: {','.join(map(str, SPARSITIES))}, without --patterns and --macs]",
         kind="numbers",
     )
     patterns: tuple[str, ...] = option(
-        (), "N:M patterns, separated by commas, e.g. 2:4.", kind="words"
+        (), "Patterns, separated by commas, e.g. 2:4,channel.", kind="words"
+    )
+    macs: tuple[float, ...] = option(
+        (),
+        "Shares of the multiply-accumulates that stay as channels go, separated by commas.",
+        kind="numbers",
     )
     recipes: tuple[str, ...] = option(
         RECIPES, f"Of {', '.join(KNOWN)}; see repair --help.", kind="words"
@@ -64,11 +69,12 @@ class GridOptions:
 
     def __post_init__(self) -> None:
         fill(self)
-        given: Any = self.sparsities
-        if isinstance(given, str):
-            raise UsageError(f"sparsities '{given}' is not numbers")
-        object.__setattr__(self, "sparsities", (given,) if isinstance(given, Real) else given)
-        for name in ("sparsities", "patterns", "recipes"):
+        for name in ("sparsities", "macs"):
+            given: Any = getattr(self, name)
+            if isinstance(given, str):
+                raise UsageError(f"{name} '{given}' is not numbers")
+            object.__setattr__(self, name, (given,) if isinstance(given, Real) else given)
+        for name in ("sparsities", "patterns", "macs", "recipes"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.recipes:
             raise UsageError("no recipes to sweep: give some, such as asr,best")
@@ -79,7 +85,8 @@ class GridOptions:
         """The cells, recipe by recipe, each once; ``common`` says which sites are pruned."""
         shared = {n: getattr(common, n) for n in SITES}
         points: list[dict[str, Any]] = [{"sparsity": float(s)} for s in self.sparsities]
-        points += [{"pattern": p} for p in self.patterns]
+        points += [{"pattern": p} for p in self.patterns if not (self.macs and p == "channel")]
+        points += [{"pattern": "channel", "macs": float(m)} for m in self.macs]
         points = points or [{"sparsity": s} for s in SPARSITIES]
         cells = (recipe(name, **point, **shared) for name in self.recipes for point in points)
         return tuple(dict.fromkeys(cells))
@@ -95,7 +102,7 @@ def sweep(
     tell: Callable[[str], None] | None = None,
     **settings: Any,
 ) -> dict[str, Any]:
-    """The accuracy-sparsity curve of the model in a file: recipes x (sparsities, patterns).
+    """The accuracy-sparsity curve of the model in a file: recipes x (sparsities, patterns, macs).
 
     ``settings`` are the command's other options by name: those of ``GridOptions``, ``Source``,
     ``Execution`` (memory is that of all jobs together) and of ``PruneOptions`` which sites are

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr_onnx.maths.channel_removal import by_scores, eliminate, readers
+from asr_onnx.maths.channel_removal import Removal, by_scores, eliminate, readers
 from asr_onnx.maths.least_squares import refit, ridge
 from asr_onnx.maths.second_moments import GramSums
 
@@ -37,8 +37,8 @@ def test_the_cost_is_the_error_that_a_refit_leaves(rng):
         # The ridge is part of what elimination minimises.
         lost = gram.error(fitted) - gram.error(w) + (d * (fitted - w) ** 2).sum(axis=2)
         wanted = (lost * importance**2).sum() / 2.0
-        assert removal.costs[gone] == pytest.approx(wanted, rel=1e-3)
-    assert removal.costs[0] == 0
+        assert removal.errors[gone].sum() == pytest.approx(wanted, rel=1e-3)
+    assert not removal.errors[0].any()
     assert sorted(removal.order.tolist()) == [0, 1, 2, 3]
 
 
@@ -80,4 +80,10 @@ def test_a_constant_loses_nothing(rng):
 def test_scores_alone_give_shares():
     removal = by_scores([np.array([3.0, 1.0, 4.0]), np.array([0.0, 2.0, 2.0])])
     assert removal.order.tolist() == [0, 1]
-    np.testing.assert_allclose(removal.costs, [0, 3 / 8, 3 / 8 + 1 / 8 + 2 / 4])
+    np.testing.assert_allclose(removal.errors, [[0, 0], [3 / 8, 0], [4 / 8, 2 / 4]])
+
+
+def test_a_reader_that_loses_all_costs_more_than_many_that_lose_little():
+    lost = Removal(np.arange(1), np.array([[0.0], [1.0]]))
+    little = Removal(np.arange(1), np.array([[0.0] * 8, [0.1] * 8]))
+    assert lost.costs[1] > 10 * little.costs[1] > 0
