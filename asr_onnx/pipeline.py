@@ -68,6 +68,7 @@ def repair(
     execution: Execution | None = None,
     progress: Progress | None = None,
     accept: Accept | None = None,
+    errors: Mapping[str, FloatArray] | None = None,
 ) -> RepairResult:
     """Prune ``proto`` and repair it; or repair ``proto``, pruned elsewhere, after ``dense``.
 
@@ -77,6 +78,7 @@ def repair(
     ``figures`` declare class axes, and a metric.
     Neither model is changed.  ``progress`` is called with (done, total, what) before each site.
     ``accept`` is asked of each rung of recipe auto besides what ``ladder.climb`` asks.
+    ``errors`` are those of ``weigh``, where they are known already.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
     line that names the cause.
@@ -94,7 +96,7 @@ def repair(
             if progress:
                 progress(done, total, f"{rung.recipe}: {what}" if climbs else what)
 
-        return _repair(proto, batches, [rung], dense, figures, where, report)[0]
+        return _repair(proto, batches, [rung], dense, figures, where, report, errors)[0]
 
     few = batches.num_solve + batches.num_held_out < FEW
     return climb(options.rungs, one, accept, thorough=few) if climbs else one(options)
@@ -137,6 +139,7 @@ def _repair(
     figures: Figures | None,
     execution: Execution,
     progress: Progress | None,
+    errors: Mapping[str, FloatArray] | None = None,
 ) -> list[RepairResult]:
     """Repairs that share their sites, side by side."""
     started = time.perf_counter()
@@ -148,13 +151,10 @@ def _repair(
     figures.axes(proto)  # refuses what the model does not have, before the work
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
-    with threadpool_limits(1, user_api="blas"):
-        errors = None
-        if any(o.allocates_by_error for o in cells):
-            with TensorStore(limit) as store:
-                errors = _predict(proto, cells[0].ops, batches, device, store, progress)
-        with TensorStore(limit) as store:
-            jobs, outputs = _solve(proto, batches, device, store, cells, dense, errors, progress)
+    if errors is None and any(o.allocates_by_error for o in cells):
+        errors = weigh(proto, batches, cells[0].ops, execution=execution, progress=progress)
+    with threadpool_limits(1, user_api="blas"), TensorStore(limit) as store:
+        jobs, outputs = _solve(proto, batches, device, store, cells, dense, errors, progress)
     return [
         job.result(batches, device, started, figures, *found)
         for job, found in zip(jobs, outputs, strict=True)
@@ -171,23 +171,29 @@ def _check_pruned(sites: Sequence[Site], dense: Mapping[str, Site]) -> None:
         )
 
 
-def _predict(
+def weigh(
     proto: onnx.ModelProto,
-    ops: Sequence[str],
     batches: Batches,
-    device: Device,
-    store: TensorStore,
-    progress: Progress | None,
+    ops: Sequence[str],
+    *,
+    execution: Execution,
+    progress: Progress | None = None,
 ) -> dict[str, FloatArray]:
-    """What removing weights will cost each site, from a pass of the dense network."""
+    """What removing weights will cost each site, from a pass of the dense network.
+
+    It is the same however many weights go.
+    """
     sites = find_sites(proto, ops).sites
     same = {s.output: s for s in sites}
-    lockstep = Lockstep(proto, proto, sites, same, batches, device, store, repairs=0)
+    device = choose_device(execution.providers)
+    limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     found: dict[str, FloatArray] = {}
-    for layer in lockstep.dense_layers():
-        if progress:
-            progress(len(found), len(sites), f"weighing {layer.label}")
-        found[layer.site.name] = predict(layer)
+    with threadpool_limits(1, user_api="blas"), TensorStore(limit) as store:
+        lockstep = Lockstep(proto, proto, sites, same, batches, device, store, repairs=0)
+        for layer in lockstep.dense_layers():
+            if progress:
+                progress(len(found), len(sites), f"weighing {layer.label}")
+            found[layer.site.name] = predict(layer)
     return found
 
 
