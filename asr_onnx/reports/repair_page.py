@@ -8,6 +8,7 @@ from typing import Any
 
 from asr_onnx.maths.intervals import wilson
 from asr_onnx.repairing.result import larger
+from asr_onnx.reports import amount_search
 from asr_onnx.reports.matches import Match, cells, error_of, one_answer
 from asr_onnx.reports.page import Report, given, number, ratio, render_page, sentence, share, tile
 from asr_onnx.reports.repair_charts import charts
@@ -30,6 +31,7 @@ def render(report: Report, thumbnails: Mapping[int, str] | None = None) -> str:
         where=checked_on(report),
         cells=cells,
         gates=given(report.get("gates")),
+        amounts=amount_search,
         charts=charts(report),
         samples=samples(report, thumbnails or {}),
     )
