@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from asr_onnx.pruning.inspection import Inspection as Inspection
     from asr_onnx.repairing.result import RepairResult as RepairResult
     from asr_onnx.repairing.result import SiteReport as SiteReport
+    from asr_onnx.repairing.trials import AutoResult as AutoResult
+    from asr_onnx.sweeps.automatic import repair_auto as repair_auto
     from asr_onnx.sweeps.grid import sweep as sweep
 
 # Its telemetry would write a device id and a data base of events there, and send them.
@@ -68,6 +70,8 @@ _MODULES = {
     "pipeline": ("inspect", "prune", "repair", "repair_all"),
     "pruning.inspection": ("Inspection",),
     "repairing.result": ("RepairResult", "SiteReport"),
+    "repairing.trials": ("AutoResult",),
+    "sweeps.automatic": ("repair_auto",),
     "sweeps.grid": ("sweep",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}

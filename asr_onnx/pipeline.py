@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import onnx
 from threadpoolctl import threadpool_limits
 
-from asr_onnx.arrays import Outputs
+from asr_onnx.arrays import FloatArray, Outputs
 from asr_onnx.data.batches import Batches, as_batches
 from asr_onnx.data.enough import FEW
 from asr_onnx.errors import ModelError, UsageError
@@ -89,6 +89,7 @@ def repair(
     execution: Execution | None = None,
     progress: Progress | None = None,
     accept: Accept | None = None,
+    errors: Mapping[str, FloatArray] | None = None,
 ) -> RepairResult:
     """Prune ``proto`` and repair it; or repair ``proto``, pruned elsewhere, after ``dense``.
 
@@ -98,6 +99,7 @@ def repair(
     ``figures`` declare class axes, and a metric.
     Neither model is changed.  ``progress`` is called with (done, total, what) before each site.
     ``accept`` is asked of each rung of recipe auto besides what ``ladder.climb`` asks.
+    ``errors`` are those of ``weigh``, where they are known already.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
     line that names the cause.
@@ -115,7 +117,7 @@ def repair(
             if progress:
                 progress(done, total, f"{rung.recipe}: {what}" if climbs else what)
 
-        return _repair(proto, batches, [rung], dense, figures, where, report)[0]
+        return _repair(proto, batches, [rung], dense, figures, where, report, errors)[0]
 
     few = batches.num_solve + batches.num_held_out < FEW
     return climb(options.rungs, one, accept, thorough=few) if climbs else one(options)
@@ -159,6 +161,7 @@ def _repair(
     figures: Figures | None,
     execution: Execution,
     progress: Progress | None,
+    errors: Mapping[str, FloatArray] | None = None,
 ) -> list[RepairResult]:
     """Repairs that share their sites, side by side."""
     started = time.perf_counter()
@@ -172,7 +175,7 @@ def _repair(
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     with threadpool_limits(1, user_api="blas"):
         with TensorStore(limit) as store:
-            weighed = _weigh(proto, batches, device, store, cells, progress)
+            weighed = _weigh(proto, batches, device, store, cells, progress, errors)
         with TensorStore(limit) as store:
             jobs, outputs = _solve(proto, batches, device, store, cells, dense, weighed, progress)
     return [
@@ -211,6 +214,7 @@ def _weigh(
     store: TensorStore,
     cells: Sequence[RepairOptions],
     progress: Progress | None,
+    errors: Mapping[str, FloatArray] | None,
 ) -> Weighed:
     """What the options of ``cells``, which share their sites, need to know beforehand."""
     first = cells[0]
@@ -226,11 +230,31 @@ def _weigh(
             return Weighed(narrowing=narrowing)
         dense = _dense(proto, sites, batches, device, store)
         return Weighed(narrowing=narrowing, removals=weigh_channels(dense, narrowing, progress))
-    if not any(o.allocates_by_error for o in cells):
-        return Weighed()
+    if errors is not None or not any(o.allocates_by_error for o in cells):
+        return Weighed(errors)
     sites = find_sites(proto, first.ops).sites
     dense = _dense(proto, sites, batches, device, store)
     return Weighed(errors=weigh_layers(dense, len(sites), progress))
+
+
+def weigh(
+    proto: onnx.ModelProto,
+    batches: Batches,
+    ops: Sequence[str],
+    *,
+    execution: Execution,
+    progress: Progress | None = None,
+) -> dict[str, FloatArray]:
+    """What removing weights will cost each site, from a pass of the dense network.
+
+    It is the same however many weights go.
+    """
+    sites = find_sites(proto, ops).sites
+    device = choose_device(execution.providers)
+    limit = default_limit() if execution.memory_limit is None else execution.memory_limit
+    with threadpool_limits(1, user_api="blas"), TensorStore(limit) as store:
+        dense = _dense(proto, sites, batches, device, store)
+        return weigh_layers(dense, len(sites), progress)
 
 
 def _dense(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import click
 import onnx
 
+from asr_onnx.cli.automatic import Automatic, parse_automatic
 from asr_onnx.cli.options import (
     FILE,
     FORCE,
@@ -46,14 +47,17 @@ from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.saving import save
-from asr_onnx.options import MASK_OPTIONS, Execution, RepairOptions, stronger
+from asr_onnx.options import MASK_OPTIONS, SPARSITY, Execution, RepairOptions, stronger
+from asr_onnx.parallel import Progress
 from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.provenance import Inputs, sha256
 from asr_onnx.repairing.job import run_checked
 from asr_onnx.repairing.result import RepairResult
+from asr_onnx.repairing.trials import AutoResult
 from asr_onnx.repairing.verdict import Judgement, judge
-from asr_onnx.reports import comparison_tables, repair_tables
+from asr_onnx.reports import amount_search, comparison_tables, repair_tables
 from asr_onnx.reports.files import check_reports, write_reports
+from asr_onnx.sweeps.automatic import AutoOptions, check_open
 
 SUFFIX = ".sparse.onnx"
 
@@ -74,6 +78,7 @@ class Request:
     figures: Figures
     options: RepairOptions
     execution: Execution
+    automatic: Automatic | None
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,15 @@ class Prepared:
 @group(
     "Most used",
     of(CalibrationOptions, "calib"),
-    of(RepairOptions, "sparsity", "pattern", "macs", "recipe"),
+    of(
+        RepairOptions,
+        "sparsity",
+        "pattern",
+        "macs",
+        "recipe",
+        sparsity="Share of the weights to zero, 0.8 or 80%; auto: the largest that passes the "
+        f"quality gates.  [default: {SPARSITY:g}]",
+    ),
     output(f"MODEL with {SUFFIX}"),
 )
 @group(
@@ -130,6 +143,7 @@ class Prepared:
     of(RepairOptions, "bn_stats", "bn_momentum", "bn_batch_size", "bn_batches"),
 )
 @group("Quality gates", of(Gates), of(Figures), of(LabelOptions))
+@group("Automatic sparsity", of(AutoOptions))
 @group("Machine", of(Execution))
 def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
     """Zero the smallest weights of MODEL, then repair what that broke on calibration data.
@@ -142,21 +156,14 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
     request = _parse(**settings)
     opened = _open(request, log)
     with reporting(log, quiet) as progress:
-        result = repair_model(
-            opened.model.proto,
-            opened.data.batches,
-            request.options,
-            dense=opened.reference if request.dense else None,
-            figures=request.figures,
-            execution=request.execution,
-            progress=progress,
-            accept=lambda found: _judged(request, opened, found).passed,
-        )
+        found = _found(request, opened, progress)
+        result = found.result if found else _repaired(request, opened, progress)
     name, accuracy = request.target.name, None
     if opened.labelled:
         with reporting(log, quiet) as progress:
             accuracy = opened.labelled.compare({name: result.model}, progress)
     judgement = judge(result, request.gates, name, accuracy, allow_worse=request.force)
+    judgement = judgement.also(found.failures if found else ())
     changed = list(opened.inputs.changed())  # now, as the output may be one of them
     written = request.target if judgement.passed else request.rejected
     taken: OutputTakenError | None = None
@@ -165,9 +172,10 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
             save(result.model, written, opened.model.external, request.force)
         except OutputTakenError as error:  # told at the end, as it spoils nothing else
             written, taken = error.kept, error
-    _print_result(out, result, accuracy, judgement, written, verbose)
+    search = found.trials.to_dict() if found else None
+    _print_result(out, result, accuracy, judgement, written, verbose, search)
     if request.reports:  # after the model, whose hash they have
-        content = _report(request, opened, result, judgement, accuracy, written, changed)
+        content = _report(request, opened, result, judgement, accuracy, written, changed, search)
         try:
             write_reports(request.reports, content, opened.data.batches)
         except AsrError as error:
@@ -204,7 +212,10 @@ def _parse(
     if gates.label_gates and not labels.data:
         raise click.UsageError(f"{gates.label_gates[0]} needs labelled data: give --data")
     figures = _figures(gates, settings)
+    automatic, settings = parse_automatic(settings, gates, force)
     options = record(RepairOptions, settings)
+    if automatic:
+        check_open(options, automatic.amount)
     target = output or model.with_suffix(SUFFIX)
     rejected = target.with_suffix(".rejected.onnx") if keep_rejected else None
     for path in filter(None, (target, rejected)):
@@ -213,7 +224,7 @@ def _parse(
     execution = record(Execution, settings)
     return Request(
         model, dense, target, rejected, reports, force, calibration, labels, gates, figures,
-        options, execution,
+        options, execution, automatic,
     )  # fmt: skip
 
 
@@ -272,6 +283,39 @@ def _try_figures(
     require_measurable(gates, compare_outputs(outputs, outputs, sizes, axes), metrics)
 
 
+def _repaired(request: Request, opened: Prepared, progress: Progress) -> RepairResult:
+    """The repair that the options ask for."""
+    return repair_model(
+        opened.model.proto,
+        opened.data.batches,
+        request.options,
+        dense=opened.reference if request.dense else None,
+        figures=request.figures,
+        execution=request.execution,
+        progress=progress,
+        accept=lambda found: _judged(request, opened, found).passed,
+    )
+
+
+def _found(request: Request, opened: Prepared, progress: Progress) -> AutoResult | None:
+    """The repair that the gates allow, if that is asked for."""
+    if request.automatic is None:
+        return None
+    return request.automatic.find(
+        opened.model.proto,
+        opened.data.batches,
+        opened.labelled,
+        request.options,
+        request.gates,
+        request.figures,
+        request.execution,
+        files=opened.inputs.hashes,
+        name=request.target.name,
+        allow_worse=request.force,
+        progress=progress,
+    )
+
+
 def _judged(request: Request, opened: Prepared, result: RepairResult) -> Judgement:
     """The judgement on a rung of recipe auto; accuracy is told only where a gate asks for it."""
     name, accuracy = request.target.name, None
@@ -288,6 +332,7 @@ def _report(
     accuracy: Comparison | None,
     written: Path | None,
     changed: Sequence[str],
+    search: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The report's content, with all that it takes to do the repair again."""
     passed, how = judgement.passed, request.calibration
@@ -300,6 +345,7 @@ def _report(
         **repair_tables.judgement_dict(judgement, accuracy, request.labels.data),
         preprocessing=opened.data.preprocessing,
         warnings=[*opened.warnings, *changed],
+        search=search,
         data={
             "path": opened.data.path,
             **{n: getattr(how, n) for n in ("seed", "num_samples", "batch_size", "holdout")},
@@ -316,8 +362,11 @@ def _print_result(
     judgement: Judgement,
     written: Path | None,
     verbose: bool,
+    search: Mapping[str, Any] | None,
 ) -> None:
     for line in repair_tables.summary(result, judgement, written):
+        out.say(line)
+    for line in amount_search.lines(search) if search else ():
         out.say(line)
     out.print(repair_tables.output_table(result))
     sites = repair_tables.site_table if verbose else repair_tables.worst_sites

@@ -33,7 +33,7 @@ class Numbers(_Word):
 
 
 class Percent(_Word):
-    """``0.8`` or ``80%``."""
+    """``0.8`` or ``80%``; ``auto`` is left to who asked."""
 
     name = "share"
 
@@ -41,6 +41,8 @@ class Percent(_Word):
         if not isinstance(value, str):
             return value
         text = value.strip()
+        if text == "auto":
+            return text
         try:
             return float(text[:-1]) / 100 if text.endswith("%") else float(text)
         except ValueError:

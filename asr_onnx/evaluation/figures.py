@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -85,6 +86,11 @@ class Metric:
 
     def __init__(self, spec: str) -> None:
         self._script = Script(spec, "metric", "metric script")
+
+    @property
+    def path(self) -> Path:
+        """The script's file."""
+        return self._script.path
 
     def __call__(
         self, dense: Sequence[Outputs], outputs: Sequence[Outputs], samples: Sequence[int]

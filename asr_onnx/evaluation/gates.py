@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asr_onnx.declare import fill, flag, option
 from asr_onnx.errors import UsageError
@@ -87,6 +87,11 @@ class Gates:
         names = ("min_accuracy", "max_drop")
         return tuple(flag(n) for n in names if getattr(self, n) is not None)
 
+    @property
+    def of_outputs(self) -> Gates:
+        """Those that need no labels."""
+        return replace(self, min_accuracy=None, max_drop=None)
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -159,6 +164,12 @@ def failures(gates: Gates, measured: Measured, name: str) -> list[Failure]:
             reason += within_noise(value, bound, _counted(gate, measured))
             found.append(Failure(name, gate, reason))
     return found
+
+
+def figures(gates: Gates, measured: Measured) -> dict[str, float]:
+    """What was measured for each gate there is, by its option."""
+    checks = _checks(gates, measured)
+    return {g: value for g, bound, _, value, _ in checks if bound is not None and value is not None}
 
 
 def _counted(gate: str, measured: Measured) -> int:

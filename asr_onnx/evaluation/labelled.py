@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ import onnx
 from asr_onnx.data.batches import Batches
 from asr_onnx.data.labels import find_labels
 from asr_onnx.data.openers import open_samples
+from asr_onnx.data.part import Part
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.data.source import CalibrationOptions, LabelOptions, holds_images
 from asr_onnx.errors import CalibrationError
@@ -110,28 +111,39 @@ class LabelledData:
     def top1(
         self, models: Mapping[str, onnx.ModelProto], progress: Progress | None = None
     ) -> dict[str, Accuracy]:
-        """Accuracy on all of the data of each model, side by side, each run only once.
+        """Accuracy on all of the data of each model; see ``hits``."""
+        return {name: accuracy(h) for name, h in self.hits(models, progress=progress).items()}
+
+    def hits(
+        self,
+        models: Mapping[str, onnx.ModelProto],
+        indices: Sequence[int] | None = None,
+        progress: Progress | None = None,
+    ) -> dict[str, Hits]:
+        """Where each model is right, side by side, on the samples at ``indices``, or on all.
 
         Raises ``ModelError`` for a model that does not fit the dense one, ``CalibrationError`` for
         a sample that cannot be used.
         """
         lineup = line_up(self._dense, models, self._device, self._shapes)
         lineup = replace(lineup, entries=lineup.entries[1:])
+        chosen = range(len(self.samples)) if indices is None else indices
         data = Batches(
-            self.samples,
+            self.samples if indices is None else Part(self.samples, indices),
             lineup.inputs,
             batch_size=lineup.batch or self._batch_size,
             num_samples=sys.maxsize,
             holdout=0.0,
         )
-        hits: dict[str, list[Hits]] = {entry.name: [] for entry in lineup.entries}
+        found = {entry.name: np.zeros(len(chosen), np.bool_) for entry in lineup.entries}
+        labels = self.labels.values[np.asarray(chosen)]
         for batch in data.batches:
             if progress:
                 progress(batch.index, len(data), "batches of the labelled data")
-            labels = self.labels.values[list(batch.samples)]
+            places = list(batch.samples)
             results = lineup.run(data.feeds(batch))
             for entry, outputs in zip(lineup.entries, results, strict=True):
-                scores = class_scores(outputs[self.output], len(labels))
+                scores = class_scores(outputs[self.output], len(places))
                 assert scores is not None, "a lineup's models have the same outputs"
-                hits[entry.name].append(top_hits(scores, labels, 1))
-        return {name: accuracy(np.concatenate(parts)) for name, parts in hits.items()}
+                found[entry.name][places] = top_hits(scores, labels[places], 1)
+        return found

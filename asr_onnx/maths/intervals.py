@@ -6,6 +6,7 @@ some will fall below 0.05 by chance.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +100,33 @@ def paired_test(first: Hits, second: Hits) -> PairedTest:
     one = int(np.count_nonzero(first & ~second))
     two = int(np.count_nonzero(second & ~first))
     return PairedTest(first.size, one, two, mcnemar(one, two))
+
+
+def drop_interval(first: Hits, second: Hits) -> tuple[float, float]:
+    """95 % interval of the first model's accuracy minus the second's, by their hits (N,); N > 0.
+
+    R. G. Newcombe 1998, Statistics in Medicine 17, 2635-2650, method 10: the score intervals of
+    both shares, joined by how the hits correlate (with a correction for continuity).
+    Raises ``ValueError`` when the lengths differ.
+    """
+    test = paired_test(first, second)
+    both = int(np.count_nonzero(first & second))
+    neither = test.samples - both - test.first_only - test.second_only
+    one, two = both + test.first_only, both + test.second_only
+    shares = one / test.samples, two / test.samples
+    (low1, high1), (low2, high2) = (wilson(n, test.samples) for n in (one, two))
+    product = float(both * neither - test.first_only * test.second_only)
+    if product > 0:
+        product = max(product - test.samples / 2, 0.0)
+    spread = one * (test.samples - one) * two * (test.samples - two)
+    phi = product / math.sqrt(spread) if spread else 0.0
+
+    def joined(a: float, b: float) -> float:
+        return math.sqrt(max(a * a - 2 * phi * a * b + b * b, 0.0))
+
+    drop = shares[0] - shares[1]
+    below = joined(shares[0] - low1, high2 - shares[1])
+    return drop - below, drop + joined(high1 - shares[0], shares[1] - low2)
 
 
 def top_hits(scores: NDArray[np.generic], labels: NDArray[np.int64], k: int) -> Hits:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -30,6 +31,12 @@ class Judgement:
     def failures(self) -> list[Failure]:
         """Everything that speaks against the model."""
         return [*self.failed, *([self.worse] if self.worse else [])]
+
+    def also(self, failed: Sequence[Failure]) -> Judgement:
+        """With the failures of other gates."""
+        known = {f.gate for f in self.failures}
+        more = tuple(f for f in failed if f.gate not in known)
+        return replace(self, failed=(*self.failed, *more))
 
     def refusal(self, kept: Path | None) -> str:
         """One line for a model that did not pass and was written to ``kept``, if at all."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from asr_onnx.maths.intervals import wilson
 from asr_onnx.repairing.result import larger
+from asr_onnx.reports import amount_search
 from asr_onnx.reports.costs import HEADS, told
 from asr_onnx.reports.costs import times_text as times
 from asr_onnx.reports.matches import Match, cells, error_of, one_answer
@@ -33,6 +34,7 @@ def render(report: Report, thumbnails: Mapping[int, str] | None = None) -> str:
         where=checked_on(report),
         cells=cells,
         gates=given(report.get("gates")),
+        amounts=amount_search,
         charts=charts(report),
         costs=costs(report),
         cost_heads=list(COSTS.values()),

@@ -1,4 +1,7 @@
-"""The folder of a sweep: one small file per finished model, named by all that determines it."""
+"""The folder of a sweep: one small file per finished model, named by all that determines it.
+
+An automatic amount keeps what it tried in the same way, and in the same folder if that is asked.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,9 @@ from asr_onnx.files import check_folder, write_text
 _CELLS = "cells"
 _MARK = "README.txt"
 _ABOUT = """\
-Finished cells of `asr-onnx sweep`, one file each, named by a hash of the model, the data and the
-options.  A sweep that is started again takes from here what it needs and does only the rest.
+Finished cells of `asr-onnx sweep`, and what `asr-onnx repair --sparsity auto` tried, one file each,
+named by a hash of the model, the data and the options.  Started again, both take from here what
+they need and do only the rest.
 Files that are not needed any more do no harm; this folder may be deleted.
 """
 
@@ -23,10 +27,10 @@ class SweepFolder:
     """Records by name in ``path``; nothing is written before ``create``.
 
     Raises ``UsageError`` for a path that cannot be used, and without ``force`` for a folder with
-    anything in it but a sweep.
+    anything in it but a sweep.  ``option`` is what named it.
     """
 
-    def __init__(self, path: Path, force: bool = False) -> None:
+    def __init__(self, path: Path, force: bool = False, option: str = "-o") -> None:
         self.path = path
         self._cells = path / _CELLS
         if path.exists() and not path.is_dir():
@@ -37,7 +41,8 @@ class SweepFolder:
         check_folder(above)
         if path.is_dir() and any(path.iterdir()) and not (force or self._is_sweep()):
             raise UsageError(
-                f"folder '{path}' has other things than a sweep in it: give another -o, or --force"
+                f"folder '{path}' has other things than a sweep in it: give another {option}, or "
+                "--force"
             )
 
     def _is_sweep(self) -> bool:

@@ -96,7 +96,17 @@ def open_source(source: Source) -> Opened:
     labelled = LabelledData.of(proto, source.model, source, source, device)
     opened = open_data(proto, source.model, source.beside(source.data))
     metric: Metric = "accuracy" if labelled else _metric(proto, opened.batches, device)
-    identity = {
+    return Opened(
+        source, proto, files, opened.batches, opened.path, opened.preprocessing, opened.notes,
+        labelled, device, metric, identity(files, opened.batches, labelled, device),
+    )  # fmt: skip
+
+
+def identity(
+    files: Mapping[str, str], batches: Batches, labelled: LabelledData | None, device: Device
+) -> dict[str, Any]:
+    """Everything a result depends on besides its options; ``files`` are the model's, hashed."""
+    return {
         "versions": {
             "asr-onnx": __version__,
             "onnxruntime": ort.__version__,
@@ -104,13 +114,9 @@ def open_source(source: Source) -> Opened:
         },
         "device": str(device),
         "model": sorted(files.values()),
-        "calibration": _calibration_identity(opened.batches),
+        "calibration": _calibration_identity(batches),
         "data": _labelled_identity(labelled) if labelled else None,
     }
-    return Opened(
-        source, proto, files, opened.batches, opened.path, opened.preprocessing, opened.notes,
-        labelled, device, metric, identity,
-    )  # fmt: skip
 
 
 def _metric(proto: onnx.ModelProto, batches: Batches, device: Device) -> Metric:

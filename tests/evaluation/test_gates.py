@@ -11,6 +11,7 @@ from asr_onnx.evaluation.gates import (
     Gates,
     Measured,
     failures,
+    figures,
     require_measurable,
     worst_agreement,
     worst_cosine,
@@ -170,3 +171,22 @@ def test_a_share_missed_by_chance_says_how_many_samples_would_settle_it():
     labelled = Measured(near, accuracy=0.89, dense_accuracy=0.9, labelled=200)
     (failure,) = failures(Gates(min_accuracy=0.9), labelled, "m")
     assert "within the noise of 200 samples" in failure.reason
+
+
+def test_figures_are_what_each_gate_there_is_looks_at():
+    found = figures(ALL, measured(accuracy=0.93, metrics={"f1": 0.7}, agreement=0.8, error=0.3))
+    assert found == {
+        "--max-error": 0.3,
+        "--min-cosine": 1.0,
+        "--min-metric f1=": 0.7,
+        "--min-agreement": 0.8,
+        "--min-accuracy": 0.93,
+        "--max-drop": pytest.approx(0.02),
+    }
+    assert figures(Gates(min_cosine=0.5), measured()) == {"--min-cosine": 1.0}
+    assert figures(Gates(max_drop=0.1), measured(dense=None)) == {}
+
+
+def test_gates_of_outputs_are_those_without_labels():
+    assert not ALL.of_outputs.label_gates and ALL.of_outputs.min_cosine == 0.9
+    assert Gates(max_drop=0.1, min_accuracy=0.5).of_outputs == Gates()

@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asr_onnx.maths.intervals import accuracy, mcnemar, paired_test, top_hits, wilson
+from asr_onnx.maths.intervals import (
+    accuracy,
+    drop_interval,
+    mcnemar,
+    paired_test,
+    top_hits,
+    wilson,
+)
 
 COUNTS = st.integers(1, 400).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -97,3 +104,34 @@ def test_nan_is_no_hit_and_beats_nothing():
     scores = np.array([[np.nan, 1.0, 0.0], [np.nan, np.nan, np.nan]])
     assert top_hits(scores, np.array([1, 1]), 1).tolist() == [True, False]
     assert top_hits(scores, np.array([0, 0]), 3).tolist() == [False, False]
+
+
+def tables(*counts):
+    """Hits of two models: both right, the first alone, the second alone, neither, so often."""
+    first, second = zip((1, 1), (1, 0), (0, 1), (0, 0), strict=True)
+    return np.repeat(first, counts).astype(bool), np.repeat(second, counts).astype(bool)
+
+
+@pytest.mark.parametrize(
+    "counts, low, high",
+    [
+        ((36, 12, 2, 0), 0.0569, 0.3404),  # Newcombe 1998
+        ((1, 1, 7, 12), -0.507, -0.026),  # Fagerland, Lydersen, Laake 2014
+    ],
+)
+def test_the_interval_of_a_drop_has_the_published_values(counts, low, high):
+    assert drop_interval(*tables(*counts)) == pytest.approx((low, high), abs=6e-4)
+
+
+@given(st.tuples(*[st.integers(0, 60)] * 4).filter(any))
+def test_the_interval_of_a_drop_holds_it_and_is_mirrored_by_the_other_order(counts):
+    first, second = tables(*counts)
+    low, high = drop_interval(first, second)
+    assert -1 - 1e-9 <= low <= first.mean() - second.mean() <= high <= 1 + 1e-9
+    assert drop_interval(second, first) == pytest.approx((-high, -low))
+    assert drop_interval(~first, ~second) == pytest.approx((-high, -low))
+
+
+def test_agreement_of_the_models_makes_the_interval_of_a_drop_narrower():
+    widths = [np.ptp(drop_interval(*tables(40 - n, n, n, 40 - n))) for n in range(0, 41, 10)]
+    assert sorted(widths) == widths and widths[0] < widths[-1]

@@ -1,0 +1,92 @@
+"""``repair_auto``: the repair at the sparsity it found, with what can be shared done once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from asr_onnx import Gates, RepairOptions, UsageError, as_batches, recipe, repair, repair_auto
+from asr_onnx.graph.inputs import model_inputs
+from asr_onnx.repairing.trials import Looked, Trial, Verdict
+from asr_onnx.sweeps import automatic
+from asr_onnx.sweeps.automatic import KeptTrials
+from asr_onnx.sweeps.folder import SweepFolder
+
+
+@pytest.fixture
+def data(cases):
+    return as_batches(np.load("c.npy"), model_inputs(cases), holdout=0.5, batch_size=10)
+
+
+def test_the_result_is_the_repair_at_the_sparsity_found(cases, data):
+    found = repair_auto(cases, data, Gates(min_cosine=0.9), recipe("asr"))
+    assert not found.failures and found.trials.closed
+    points = found.trials.chosen.points
+    alone = repair(cases, data, recipe("asr", sparsity=points / 100))
+    assert found.result.model.SerializeToString() == alone.model.SerializeToString()
+    assert alone.repaired_outputs["y"].cosine >= 0.9
+    beyond = repair(cases, data, recipe("asr", sparsity=found.trials.failed / 100))
+    assert beyond.repaired_outputs["y"].cosine < 0.9
+
+
+def test_layers_are_weighed_once_for_all_sparsities(cases, data, monkeypatch):
+    weighed = []
+
+    def counted(*args, **settings):
+        weighed.append(args)
+        return weigh(*args, **settings)
+
+    weigh = automatic.weigh
+    monkeypatch.setattr(automatic, "weigh", counted)
+    monkeypatch.setattr("asr_onnx.pipeline.weigh", counted)
+    found = repair_auto(cases, data, Gates(min_cosine=0.8), recipe("best"), steps=3)
+    assert len(found.trials.tried) == 3 and len(weighed) == 1
+    points = found.trials.chosen.points
+    alone = repair(cases, data, recipe("best", sparsity=points / 100))
+    assert found.result.model.SerializeToString() == alone.model.SerializeToString()
+
+
+def test_a_function_may_judge(cases, data):
+    found = repair_auto(cases, data, lambda result: result.sparsity < 0.52, recipe("asr"))
+    assert found.result.sparsity < 0.52 and found.trials.chosen.points in (51, 52)
+    none = repair_auto(cases, data, lambda result: False, recipe("asr"), steps=2)
+    assert [t.points for t in none.trials.tried] == [75, 37] and none.failures
+    assert none.result.options.sparsity == 0.37
+
+
+def test_accuracy_is_of_test_data(cases, data, tmp_path):
+    with pytest.raises(UsageError, match="--max-drop needs labelled data"):
+        repair_auto(cases, data, Gates(max_drop=0.1))
+    with pytest.raises(UsageError, match="needs a quality gate"):
+        repair_auto(cases, data, Gates())
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (RepairOptions(pattern="2:4"), "pattern 2:4 settles how many weights go"),
+        (RepairOptions(sparsity=0.5), "sparsity is given and to be found"),
+        (RepairOptions(criterion="given"), "pruned already"),
+    ],
+)
+def test_what_leaves_nothing_to_find_is_refused(cases, data, options, message):
+    with pytest.raises(UsageError, match=message):
+        repair_auto(cases, data, Gates(min_cosine=0.9), options)
+
+
+def test_an_amount_there_is_not_is_refused(cases, data):
+    with pytest.raises(UsageError, match="amount 'colour' is not one of sparsity"):
+        repair_auto(cases, data, Gates(min_cosine=0.9), amount="colour")
+    with pytest.raises(UsageError, match="0 steps find nothing"):
+        automatic.AutoOptions(auto_steps=0)
+
+
+def test_kept_trials_are_those_of_the_same_facts_alone(tmp_path):
+    folder = SweepFolder(tmp_path / "work")
+    folder.create()
+    trial = Trial(81, "best", Verdict(Looked()), 2.0)
+    KeptTrials(folder, ["a"]).write(trial)
+    found = KeptTrials(folder, ["a"]).read(81)
+    assert (found.points, found.recipe, found.before) == (81, "best", True)
+    assert KeptTrials(folder, ["b"]).read(81) is None
+    assert KeptTrials(folder, ["a"]).read(80) is None
