@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 AnyArray = NDArray[Any]  # of whatever element type the model has
 FloatArray = NDArray[np.float64]  # statistics
 Float32Array = NDArray[np.float32]  # activations on their way into statistics
+IntArray = NDArray[np.int64]  # positions, counts, labels
 Mask = NDArray[np.bool_]  # True: the weight stays
 
 Feeds = Mapping[str, AnyArray]  # by input name

@@ -71,12 +71,12 @@ class PruneOptions:
     sparsity: float | None = option(
         None, f"Share of the weights to zero, 0.8 or 80%.  [default: {SPARSITY:g}]", kind="percent"
     )
-    pattern: Pattern | str | None = option(
+    pattern: Pattern | Channel | str | None = option(
         None,
         "N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity; or "
         "channel: whole channels go, and the model becomes narrower.",
         kind="text",
-        records=(Pattern,),
+        records=(Pattern, Channel),
         metavar="|".join(n for n in PATTERNS if n != "unstructured"),
     )
     macs: float | None = option(
@@ -136,9 +136,9 @@ class PruneOptions:
 
     @property
     def structure(self) -> Pattern:
-        """The pattern; without one any weight may go."""
+        """The pattern within a layer; without one, and where channels go, any weight may."""
         assert not isinstance(self.pattern, str), "parsed at birth"
-        return self.pattern or Unstructured()
+        return Unstructured() if isinstance(self.pattern, Channel | None) else self.pattern
 
     @property
     def narrows(self) -> bool:
@@ -247,6 +247,11 @@ class RepairOptions(PruneOptions):
         searches = self.chooses_mask and self.choice.search is not None
         if self.one_shot and (self.reconstruct or searches):
             raise UsageError("one-shot statistics go with scaling: leave out reconstruct and obs")
+        if self.weighs_channels and self.choice.search is not CRITERIA["obs"].search:
+            raise UsageError(
+                f"pattern {self.pattern} weighs channels by obs: a search of single weights of "
+                "your own finds none"
+            )
         if not 0 < self.bn_momentum <= 1:
             raise UsageError(f"momentum {self.bn_momentum:g} is outside (0, 1]")
         if self.bn_batch_size < 2 or self.bn_batches < 1:
@@ -328,7 +333,7 @@ class Execution:
 
 def _plain(value: Any) -> Any:
     """A value as JSON can hold it: a pattern by its text, a function by its name."""
-    if isinstance(value, Pattern):
+    if isinstance(value, Pattern | Channel):
         return str(value)
     if callable(value) or isinstance(value, Criterion):
         return getattr(value, "__name__", type(value).__name__)

@@ -220,12 +220,8 @@ def _weigh(
     first = cells[0]
     if first.narrows:
         _, sites = _survey(proto, first)
-        feeds = batches.feeds(batches.batches[0])
-        one = {i.name: list(feeds[i.name].shape) for i in batches.inputs}
-        for i in batches.inputs:
-            if i.batch_axis is not None and i.batch is None:
-                one[i.name][i.batch_axis] = 1
-        narrowing = Narrowing.of(proto, sites, one, first.ops, first.include, first.exclude)
+        sizes = {name: array.shape for name, array in batches.feeds(batches.one()).items()}
+        narrowing = Narrowing.of(proto, sites, sizes, first.ops, first.include, first.exclude)
         if not any(o.weighs_channels for o in cells):
             return Weighed(narrowing=narrowing)
         dense = _dense(proto, sites, batches, device, store)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -100,6 +100,11 @@ class Batches:
                     raise self._misfit(batch.samples[0], shapes[name], index, array.shape, name)
                 stacked[name][row] = array
         return {i.name: self._as_fed(stacked[i.name], i, batch) for i in self.inputs}
+
+    def one(self) -> Batch:
+        """The first sample by itself, or the first batch where the model fixes its size."""
+        first = self.batches[0]
+        return replace(first, samples=first.samples[:1]) if self.fixed_batch is None else first
 
     def _as_fed(self, stacked: AnyArray, input: ModelInput, batch: Batch) -> AnyArray:
         """Samples (B, ...) of an input put where its batch lies."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -151,9 +150,7 @@ def _sizes(
 
     Measured on one sample; nothing is known of a network that does not take a single one.
     """
-    batch = calibration.batches[0]
-    if calibration.fixed_batch is None:
-        batch = replace(batch, samples=batch.samples[:1])
+    batch = calibration.one()
     feeds, samples = calibration.feeds(batch), len(batch.samples)
     wanted = {t for s in steps for t in (*s.keeps, *(site.output for site in s.sites))}
     stored = network.topology.initializers

@@ -7,8 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx
 
-from asr_onnx.arrays import AnyArray
-from asr_onnx.graph.atoms import IntArray
+from asr_onnx.arrays import AnyArray, IntArray
 from asr_onnx.graph.channel_walk import Walk, attributes, label
 from asr_onnx.graph.computed import evaluate
 from asr_onnx.graph.labels import Labels, settle, spread

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from asr_onnx.graph.atoms import IntArray
+from asr_onnx.arrays import IntArray
 from asr_onnx.graph.channel_walk import Walk, attributes, label
 from asr_onnx.graph.labels import Labels
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from asr_onnx.arrays import AnyArray
-from asr_onnx.graph.atoms import Atoms, IntArray
+from asr_onnx.arrays import AnyArray, IntArray
+from asr_onnx.graph.atoms import Atoms
 from asr_onnx.graph.constants import Constants
 from asr_onnx.graph.inputs import Shape
 from asr_onnx.graph.labels import Labels

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from asr_onnx.graph.atoms import IntArray
+from asr_onnx.arrays import IntArray
 from asr_onnx.graph.channel_rules import FOLLOWS, RULES, unknown
 from asr_onnx.graph.channel_walk import Cut, Walk, label
 from asr_onnx.graph.inputs import Shape

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from asr_onnx.graph.atoms import Atoms, IntArray
+from asr_onnx.arrays import IntArray
+from asr_onnx.graph.atoms import Atoms
 from asr_onnx.graph.inputs import Shape
 
 STAND_IN = 16  # for a dimension that is not told: long enough for what is sliced off

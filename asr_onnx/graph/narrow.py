@@ -10,9 +10,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from asr_onnx.arrays import AnyArray, Mask
+from asr_onnx.arrays import AnyArray, IntArray, Mask
 from asr_onnx.errors import ModelError
-from asr_onnx.graph.atoms import IntArray
 from asr_onnx.graph.channel_walk import label
 from asr_onnx.graph.channels import Channels
 from asr_onnx.graph.constants import Constants, Storage

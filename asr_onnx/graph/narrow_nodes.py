@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from asr_onnx.arrays import AnyArray, Mask
+from asr_onnx.arrays import AnyArray, IntArray, Mask
 from asr_onnx.errors import ModelError
-from asr_onnx.graph.atoms import IntArray
 from asr_onnx.graph.channel_walk import attributes, label
 from asr_onnx.graph.inputs import Shape
 from asr_onnx.graph.labels import Labels

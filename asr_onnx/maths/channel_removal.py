@@ -13,13 +13,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
-from asr_onnx.arrays import FloatArray
+from asr_onnx.arrays import FloatArray, IntArray
 from asr_onnx.maths.least_squares import ridge
 from asr_onnx.maths.second_moments import Gram
-
-IntArray = NDArray[np.int64]
 
 _LOST = 1 - 1e-6  # the error from which on nothing is left
 _STEPS = 64  # in which all of a group are removed: the atoms of a step go together

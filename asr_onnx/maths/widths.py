@@ -7,12 +7,9 @@ from dataclasses import dataclass
 from math import ceil
 
 import numpy as np
-from numpy.typing import NDArray
 
-from asr_onnx.arrays import FloatArray
+from asr_onnx.arrays import FloatArray, IntArray
 from asr_onnx.errors import UsageError
-
-IntArray = NDArray[np.int64]
 
 _SLACK = 1e-9  # relative, of a cost
 _LEAST = 0.5  # times the share of the cost that stays: no group keeps a smaller share of its atoms

@@ -9,13 +9,13 @@ from math import gcd
 import numpy as np
 import onnx
 
-from asr_onnx.arrays import FloatArray, Mask
+from asr_onnx.arrays import FloatArray, IntArray, Mask
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.channels import Channels, Group, find_channels
 from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.graph.shapes import Shapes, macs
-from asr_onnx.maths.channel_removal import IntArray, Removal, by_scores
+from asr_onnx.maths.channel_removal import Removal, by_scores
 from asr_onnx.maths.widths import Costs, allocate
 from asr_onnx.pruning.choose import excluded, fixed, named, rows_are_rescaled, site_scores
 from asr_onnx.pruning.criteria import Score

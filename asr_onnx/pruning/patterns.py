@@ -98,31 +98,22 @@ class NM:
 class Channel:
     """Whole channels go, with all that makes and reads them: the model becomes narrower.
 
-    Which of them is no matter of one layer, see ``pruning.channels``; within a layer any weight may
-    go, as far as that is concerned.
+    No ``Pattern``: which of them go is no matter of one layer, see ``pruning.channels``.
     """
-
-    density: None = None
 
     def __str__(self) -> str:
         return "channel"
 
-    def feasible(self, site: Site) -> str | None:
-        return None
-
-    def mask(self, scores: FloatArray, keep: int) -> Mask:
-        raise UsageError("channels are chosen over all layers together, not in one")
-
 
 # How patterns are written -> the record of a text, or ``None`` when it is not one of the kind.
-PATTERNS: dict[str, Callable[[str], Pattern | None]] = {
+PATTERNS: dict[str, Callable[[str], Pattern | Channel | None]] = {
     "N:M": NM.parse,
     "channel": lambda text: Channel() if text == "channel" else None,
     "unstructured": lambda text: Unstructured() if text == "unstructured" else None,
 }
 
 
-def parse(text: str) -> Pattern:
+def parse(text: str) -> Pattern | Channel:
     """The pattern that is written ``text``; raises ``UsageError`` when it is none.
 
     >>> parse("2:4")

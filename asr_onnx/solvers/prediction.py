@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from asr_onnx.arrays import FloatArray
-from asr_onnx.maths.channel_removal import IntArray, Reader, readers
+from asr_onnx.arrays import FloatArray, IntArray
+from asr_onnx.maths.channel_removal import Reader, readers
 from asr_onnx.maths.removal import removal_errors
 from asr_onnx.maths.second_moments import Gram
 from asr_onnx.parallel import blas_threads

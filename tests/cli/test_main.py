@@ -14,6 +14,7 @@ from models import ROOT, build, external_copy, files, norm_net, normal, run, sto
 from asr_onnx import __version__
 from asr_onnx.cli import prune as commands
 from asr_onnx.graph.model_file import load
+from asr_onnx.graph.sites import find_sites
 
 SETTINGS = ("--sparsity", "0.6", "--method", "asr", "--providers", "cpu", "--batch-size", "4")
 
@@ -66,6 +67,28 @@ def test_prune_tells_the_count(folder, asr):
     code, out, _ = asr("prune", "m.onnx", "--sparsity", "0.5")
     assert (code, out.split(" weights")[0]) == (0, "396 of 792")
     assert (folder / "m.pruned.onnx").is_file()
+
+
+def test_prune_tells_how_many_weights_are_left_where_channels_go(folder, asr):
+    words = ("--pattern", "channel", "--macs", "60%", "--channel-multiple", "2")
+    code, out, _ = asr("prune", "m.onnx", *words)
+    left, before = (int(n) for n in out.split(" weights")[0].split(" of "))
+    weights = find_sites(onnx.load(folder / "m.pruned.onnx")).sites
+    assert (code, before) == (0, 792)
+    assert left == sum(s.weight.value.size for s in weights) < before
+
+
+def test_repair_tells_how_many_channels_went(folder, asr):
+    words = ("--pattern", "channel", "--macs", "0.6", "--channel-multiple", "2", "--calib", "x.npy")
+    code, out, _ = asr("repair", "m.onnx", *words, "--force", "--report", "r.json")
+    report = json.loads((folder / "r.json").read_text())
+    (group,) = report["channels"]
+    assert code == 0
+    assert f"{group['before'] - group['after']} of {group['before']} channels removed" in out
+    assert (report["options"]["pattern"], report["options"]["macs"]) == ("channel", 0.6)
+    assert report["options"]["sparsity"] is None
+    made = {t.name: t.dims for t in onnx.load(folder / "m.sparse.onnx").graph.initializer}
+    assert made["w1"][0] == group["after"] < group["before"]
 
 
 def test_inspect_lists_sites_and_writes_nothing(folder, asr):

@@ -17,6 +17,7 @@ from asr_onnx import as_batches
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.shapes import Shapes, macs
+from asr_onnx.pruning.criteria import Criterion
 
 REFUSALS = (
     r"no channel of the model|no more than|can be pruned|is not finite|does not fit|"
@@ -109,6 +110,13 @@ def test_all_that_is_asked_to_stay_does(rng):
 def test_what_does_not_go_together_is_refused(options, reason):
     with pytest.raises(UsageError, match=reason):
         asr_onnx.RepairOptions(**options)
+
+
+def test_a_search_of_ones_own_that_would_not_be_asked_is_refused():
+    criterion = Criterion(search=lambda gram, rows, importance, project: project(abs(rows)))
+    assert asr_onnx.RepairOptions(criterion=criterion).choice is criterion
+    with pytest.raises(UsageError, match="weighs channels by obs"):
+        asr_onnx.RepairOptions(criterion=criterion, pattern="channel")
 
 
 def test_a_budget_out_of_reach_is_refused_before_anything_is_solved(rng):
