@@ -41,6 +41,13 @@ class Removal:
         """
         return np.asarray(-np.log1p(-np.minimum(self.errors, _LOST)).sum(axis=1))
 
+    def sparing(self, sets: Sequence[IntArray]) -> Removal:
+        """The removal with the last atom of each of ``sets`` left out: it does not go."""
+        place = np.argsort(self.order)
+        goes = np.ones(self.order.size, bool)
+        goes[[int(place[s].max()) for s in sets]] = False
+        return Removal(self.order[goes], self.errors[np.append(True, goes)])
+
 
 @dataclass(frozen=True)
 class Reader:

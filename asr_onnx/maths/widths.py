@@ -48,7 +48,8 @@ def allocate(
 ) -> IntArray:
     """Atoms (G,) each group keeps, so that all products cost ``budget`` at most.
 
-    ``losses[g]`` (A + 1,): what is lost with so many of a group's atoms gone.  A group keeps all of
+    ``losses[g]`` (A + 1,): what is lost with so many of a group's atoms gone, infinite if so many
+    cannot go.  A group keeps all of
     its atoms or a multiple of its entry in ``steps``, and no small part of them: errors say little
     of a layer that passes on a few directions only (docs/measurements.md).  Greedy: again and again
     the removal, of any size, that loses least for what it saves, which takes each group along the
@@ -58,7 +59,7 @@ def allocate(
     whole = costs(np.array([len(lost) - 1 for lost in losses]))
     floor = _LEAST * budget / (whole or 1.0)
     both = zip(losses, steps, strict=True)
-    allowed = [_allowed(len(lost) - 1, step, floor) for lost, step in both]
+    allowed = [_allowed(lost, step, floor) for lost, step in both]
     least = np.array([a[0] for a in allowed], np.int64)
     kept = np.array([a[-1] for a in allowed], np.int64)
     if costs(least) > budget * (1 + _SLACK):
@@ -75,10 +76,12 @@ def allocate(
     return kept
 
 
-def _allowed(atoms: int, step: int, floor: float) -> IntArray:
+def _allowed(lost: FloatArray, step: int, floor: float) -> IntArray:
     """Numbers of atoms a group may keep, ascending."""
+    atoms = len(lost) - 1
     least = max(1, ceil(floor * atoms / step)) * step
-    return np.unique([*range(min(least, atoms), atoms, step), atoms])
+    kept = np.unique([*range(min(least, atoms), atoms, step), atoms])
+    return np.asarray(kept[np.isfinite(lost[atoms - kept])])
 
 
 def _next(

@@ -135,14 +135,36 @@ class Narrowing:
                     "instead of macs, or export the model with fixed sizes"
                 )
             costs, share = self.costs, macs_left
-        everything = costs(np.array([len(g.atoms) for g in self.groups]))
+        sizes = np.array([len(g.atoms) for g in self.groups])
+        spared = zip(removals, self._parts(), strict=True)
+        orders = [removal.sparing(parts) for removal, parts in spared]
+        losses = [
+            np.append(r.costs, np.full(size - r.order.size, np.inf))
+            for r, size in zip(orders, sizes, strict=True)
+        ]
         steps = [self._step(g, multiple) for g in self.groups]
-        kept = allocate([r.costs for r in removals], costs, share * everything, steps)
+        kept = allocate(losses, costs, share * costs(sizes), steps)
         return frozenset(
             g.atoms[i]
-            for g, r, k in zip(self.groups, removals, kept.tolist(), strict=True)
-            for i in r.order[: len(g.atoms) - k].tolist()
+            for g, r, n in zip(self.groups, orders, sizes - kept, strict=True)
+            for i in r.order[:n].tolist()
         )
+
+    def _parts(self) -> list[list[IntArray]]:
+        """Of each group the parts of which one atom has to stay: the whole of a tensor elsewhere.
+
+        A slice of a wide tensor, for one, whose channels are all of a group but not all it has.
+        """
+        owner = {a: (n, i) for n, g in enumerate(self.groups) for i, a in enumerate(g.atoms)}
+        parts: list[list[IntArray]] = [[] for _ in self.groups]
+        for labels in self.channels.tensors.values():
+            atoms = np.unique(labels.ids).tolist()
+            if not all(a in owner for a in atoms):
+                continue  # one stays anyway
+            number = owner[atoms[0]][0]
+            part = [i for n, i in (owner[a] for a in atoms) if n == number]
+            parts[number].append(np.array(part))
+        return parts
 
     def _step(self, group: Group, multiple: int) -> int:
         """Atoms whose channels are a multiple of ``multiple`` in each node that makes them."""

@@ -87,3 +87,12 @@ def test_a_reader_that_loses_all_costs_more_than_many_that_lose_little():
     lost = Removal(np.arange(1), np.array([[0.0], [1.0]]))
     little = Removal(np.arange(1), np.array([[0.0] * 8, [0.1] * 8]))
     assert lost.costs[1] > 10 * little.costs[1] > 0
+
+
+def test_of_what_must_not_go_altogether_the_last_stays():
+    errors = np.arange(6.0)[:, None] / 10
+    removal = Removal(np.array([3, 0, 4, 1, 2]), errors)
+    assert removal.sparing([]).order.size == 5
+    spared = removal.sparing([np.array([0, 3]), np.array([3, 0]), np.array([2])])
+    assert spared.order.tolist() == [3, 4, 1]
+    np.testing.assert_array_equal(spared.errors, errors[[0, 1, 3, 4]])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
-from models import bare_net, norm_net
+from models import bare_net, norm_net, normal
 
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.sites import find_sites, with_heads
@@ -100,3 +101,33 @@ def test_scores_of_readers_settle_what_goes_first(rng):
     norms = np.square(site.weight.value).sum(axis=(0, 2, 3))
     np.testing.assert_array_equal(removal.order, np.argsort(norms))
     assert removal.errors[-1] == pytest.approx(1)
+
+
+def test_a_slice_of_a_group_never_loses_all_its_channels(rng):
+    graph = onnx.parser.parse_graph(
+        """g (float[N, 3, 8, 8] x) => (float[N, 5, 8, 8] y, float[N, 5, 8, 8] z)
+        <float[8, 3, 1, 1] w1, float[5, 8, 1, 1] w2, float[5, 3, 1, 1] w3,
+         int64[1] start = {2}, int64[1] end = {5}, int64[1] axis = {1}>
+        {
+            wide = Conv(x, w1)
+            part = Slice(wide, start, end, axis)
+            y = Conv(wide, w2)
+            z = Conv(part, w3)
+        }"""
+    )
+    for tensor in list(graph.initializer):
+        if tensor.name.startswith("w"):
+            graph.initializer.remove(tensor)
+    shapes = {"w1": (8, 3, 1, 1), "w2": (5, 8, 1, 1), "w3": (5, 3, 1, 1)}
+    graph.initializer.extend(
+        onnx.numpy_helper.from_array(normal(rng, *shape), name) for name, shape in shapes.items()
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)])
+    found = narrowing(model)
+    (group,) = found.groups
+    order = np.array([3, 2, 4, 0, 1, 5, 6, 7])  # the slice first
+    removals = [Removal(order, np.linspace(0, 0.5, 9)[:, None])]
+    gone = found.gone(removals, 0.5, None, 1)
+    assert [group.atoms.index(a) for a in sorted(gone)] == [0, 1, 2, 3]
+    with pytest.raises(UsageError, match="no more than"):
+        found.gone([Removal(order, np.linspace(0, 0.5, 9)[:, None])], 0.01, None, 1)
