@@ -35,11 +35,13 @@ if TYPE_CHECKING:
     from asr_onnx.options import PruneOptions as PruneOptions
     from asr_onnx.options import RepairOptions as RepairOptions
     from asr_onnx.options import recipe as recipe
+    from asr_onnx.pipeline import compact as compact
     from asr_onnx.pipeline import inspect as inspect
     from asr_onnx.pipeline import prune as prune
     from asr_onnx.pipeline import repair as repair
     from asr_onnx.pipeline import repair_all as repair_all
     from asr_onnx.pruning.inspection import Inspection as Inspection
+    from asr_onnx.repairing.compacting import Compacted as Compacted
     from asr_onnx.repairing.result import RepairResult as RepairResult
     from asr_onnx.repairing.result import SiteReport as SiteReport
     from asr_onnx.repairing.trials import AutoResult as AutoResult
@@ -67,8 +69,9 @@ _MODULES = {
     "graph.model_file": ("load",),
     "graph.saving": ("save",),
     "options": ("Execution", "PruneOptions", "RepairOptions", "recipe"),
-    "pipeline": ("inspect", "prune", "repair", "repair_all"),
+    "pipeline": ("compact", "inspect", "prune", "repair", "repair_all"),
     "pruning.inspection": ("Inspection",),
+    "repairing.compacting": ("Compacted",),
     "repairing.result": ("RepairResult", "SiteReport"),
     "repairing.trials": ("AutoResult",),
     "sweeps.automatic": ("repair_auto",),

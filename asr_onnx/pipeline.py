@@ -13,9 +13,10 @@ from collections.abc import Hashable, Mapping, Sequence
 import onnx
 from threadpoolctl import threadpool_limits
 
-from asr_onnx.arrays import FloatArray, Outputs
+from asr_onnx.arrays import Feeds, FloatArray, Outputs
 from asr_onnx.data.batches import Batches, as_batches
 from asr_onnx.data.enough import FEW
+from asr_onnx.data.noise import noise
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.figures import Figures
 from asr_onnx.execution.lockstep import Lockstep
@@ -35,6 +36,8 @@ from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
 from asr_onnx.pruning.criteria import CRITERIA
 from asr_onnx.pruning.inspection import Inspection, look_at
+from asr_onnx.pruning.patterns import Channel, Pattern
+from asr_onnx.repairing.compacting import Compacted, compacted
 from asr_onnx.repairing.job import Job
 from asr_onnx.repairing.ladder import Accept, climb
 from asr_onnx.repairing.result import RepairResult
@@ -45,16 +48,21 @@ def inspect(
     proto: onnx.ModelProto,
     ops: Sequence[str] = ("Conv",),
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    pattern: Pattern | Channel | str | None = None,
 ) -> Inspection:
     """Look at a model without running it; ``input_shapes`` settle sizes that it leaves open.
 
+    With the pattern channel it tells which channels stand or fall together.
     Raises ``ModelError`` when nothing can be pruned, ``UsageError`` for shapes that do not fit.
     """
     check_readable(proto)
-    survey, sizes = find_sites(proto, PruneOptions(ops=tuple(ops)).ops), None
+    o, sizes = PruneOptions(ops=tuple(ops), pattern=pattern), None
+    survey = find_sites(proto, o.ops)
     if input_shapes:
         sizes = {i.name: i.shape for i in with_shapes(model_inputs(proto), input_shapes)}
-    return look_at(survey, proto, sizes)
+    if not o.narrows:
+        return look_at(survey, proto, sizes, o.structure)
+    return look_at(survey, proto, sizes, repaired=_survey(proto, o)[1], ops=o.ops)
 
 
 def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:
@@ -77,6 +85,32 @@ def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.M
     sites = prunable(find_sites(proto, o.ops).sites, o.ops, o.structure, o.include, o.exclude)
     masks = masks_by_score(sites, criterion.score, o.structure, o.zeros, o.row_scale)
     return apply(proto, mask_patch(sites, masks))
+
+
+def compact(
+    proto: onnx.ModelProto,
+    data: object = None,
+    *,
+    input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    execution: Execution | None = None,
+) -> Compacted:
+    """A narrower model with the same outputs: what contributes nothing is removed.
+
+    That is channels no weight reads, and those no weight makes, whose constants go into the biases
+    of what reads them.  A batch of ``data``, as for ``repair``, tells the constants and checks the
+    result; without data it is noise, of sizes that ``input_shapes`` settle where they are open.
+
+    Raises ``ModelError`` for a model that has no product with a constant weight or cannot be run,
+    ``UsageError`` for open sizes.
+    """
+    check_readable(proto)
+    inputs = with_shapes(model_inputs(proto), input_shapes or {})
+    if data is None:
+        feeds: Feeds = noise(inputs)
+    else:
+        batches = as_batches(data, inputs, holdout=0.0)
+        feeds = batches.feeds(batches.batches[0])
+    return compacted(proto, feeds, choose_device((execution or Execution()).providers))
 
 
 def repair(

@@ -16,12 +16,23 @@ from asr_onnx.reports.inspection_tables import tables, whole
 
 @command()
 @MODEL
-@group("What to look at", of(PruneOptions, "ops", ops="Operators to look at."))
+@group(
+    "What to look at",
+    of(
+        PruneOptions,
+        "pattern",
+        "ops",
+        pattern="As for repair; channel: which channels stand or fall together, and which stay.",
+        ops="Operators to look at.",
+    ),
+)
 @group("Data", of(InputOptions, "input_shapes"))
 def inspect(model: Path, **settings: Any) -> None:
     """List what would be pruned and repaired in MODEL, and what not and why."""
     options, shapes = record(PruneOptions, settings), record(InputOptions, settings).shapes
-    found = inspect_model(model_file.load(model, in_place=True).proto, options.ops, shapes)
+    found = inspect_model(
+        model_file.load(model, in_place=True).proto, options.ops, shapes, options.pattern
+    )
     console = Terminal()
     for table in tables(found):
         console.print(table)

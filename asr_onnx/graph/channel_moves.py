@@ -142,6 +142,13 @@ def picked(walk: Walk, node: onnx.NodeProto) -> str:
     return moved(walk, node) if given else f"takes '{node.input[1]}' from the data"
 
 
+def blocks(walk: Walk, node: onnx.NodeProto) -> str:
+    """DepthToSpace and SpaceToDepth: channels that only tell positions apart stay whole."""
+    refused = moved(walk, node)
+    made = walk.labels.get(node.output[0])
+    return refused or ("makes positions of them" if made and made.axis != 1 else "")
+
+
 def _run(walk: Walk, node: onnx.NodeProto, feeds: dict[str, AnyArray]) -> str:
     """Label the outputs of a node that is run on labels; what it drops stays whole."""
     outputs = evaluate(node, walk.opsets, feeds)
@@ -168,14 +175,14 @@ def _told(walk: Walk, node: onnx.NodeProto) -> bool:
 
 MOVES: dict[str, Callable[[Walk, onnx.NodeProto], str]] = {
     "Concat": concat,
-    "DepthToSpace": moved,
+    "DepthToSpace": blocks,
     "Expand": reshape,
     "Flatten": moved,
     "Gather": picked,
     "Pad": padded,
     "Reshape": reshape,
     "Slice": sliced,
-    "SpaceToDepth": moved,
+    "SpaceToDepth": blocks,
     "Split": picked,
     "Squeeze": moved,
     "Tile": moved,

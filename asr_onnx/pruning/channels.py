@@ -65,8 +65,7 @@ class Narrowing:
         channels = find_channels(model, shapes)
         by_output = {s.output: s for s in sites}
         groups, skipped = [], []
-        for group in channels.groups:
-            why = group.reason or _kept(group, by_output, ops, include, exclude)
+        for group, why in reasons(channels, by_output, ops, include, exclude):
             if not why:
                 groups.append(group)
             elif group.producers:
@@ -205,6 +204,20 @@ class Narrowing:
             )
             for g in self.groups
         )
+
+
+def reasons(
+    channels: Channels,
+    sites: Mapping[str, Site],
+    ops: Sequence[str],
+    include: str | None = None,
+    exclude: str | None = None,
+) -> list[tuple[Group, str]]:
+    """All groups, and why each stays whole under some options; empty if it need not.
+
+    ``sites``, by their output, are those that can be repaired.
+    """
+    return [(g, g.reason or _kept(g, sites, ops, include, exclude)) for g in channels.groups]
 
 
 def _kept(

@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from asr_onnx.errors import ModelError
+from asr_onnx.graph.channels import find_channels
 from asr_onnx.graph.cost import Cost, cost
 from asr_onnx.graph.inputs import samples_in
 from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.graph.shapes import Shapes, macs
 from asr_onnx.graph.sites import Survey
+from asr_onnx.graph.wiring import Topology
+from asr_onnx.pruning.channels import reasons
 from asr_onnx.pruning.choose import fixed, left_dense, rows_are_rescaled
-from asr_onnx.pruning.patterns import Unstructured
+from asr_onnx.pruning.patterns import Pattern, Unstructured
+
+
+@dataclass(frozen=True)
+class ChannelGroup:
+    """``count`` channels that the same nodes make; ``atoms``: how many can go one by one.
+
+    ``why`` they all stay, empty if they need not.
+    """
+
+    made_by: tuple[str, ...]
+    read_by: tuple[str, ...]
+    count: int
+    atoms: int
+    why: str
 
 
 @dataclass(frozen=True)
 class Inspection:
     """The sites of a model, the nodes left alone, and whether BatchNormalization was folded.
 
-    ``cost`` is the whole model's, ``macs`` each site's by its name, both for one sample.
+    ``cost`` is the whole model's, ``macs`` each site's by its name, both for one sample.  Where
+    channels are asked about, ``groups`` are those that products make.
     """
 
     sites: tuple[Site, ...]
@@ -29,6 +48,7 @@ class Inspection:
     folded: bool
     cost: Cost
     macs: Mapping[str, int | None]
+    groups: tuple[ChannelGroup, ...] = ()
 
     @property
     def weights(self) -> int:
@@ -42,11 +62,20 @@ class Inspection:
 
 
 def look_at(
-    survey: Survey, model: onnx.ModelProto, sizes: Mapping[str, Sequence[int | None]] | None = None
+    survey: Survey,
+    model: onnx.ModelProto,
+    sizes: Mapping[str, Sequence[int | None]] | None = None,
+    structure: Pattern | None = None,
+    repaired: Sequence[Site] = (),
+    ops: Sequence[str] = (),
 ) -> Inspection:
-    """What the sites of a model say about pruning it; ``sizes`` of inputs as in ``Shapes.of``."""
+    """What the sites of a model say about pruning it; ``sizes`` of inputs as in ``Shapes.of``.
+
+    ``structure``: what masks would have.  Where channels that ``ops`` make would go, ``repaired``
+    are the sites that could be repaired.
+    """
     learned = tuple(s for s in survey.sites if not fixed(s))
-    left = left_dense(survey.sites, Unstructured())
+    left = left_dense(survey.sites, structure or Unstructured())
     folded = rows_are_rescaled(survey.sites)
     try:
         shapes, samples = Shapes.of(model, sizes), samples_in(model, sizes)
@@ -56,4 +85,24 @@ def look_at(
     told = {s.name: each.get(s.output) for s in learned}
     per_sample = {n: None if count is None else round(count / samples) for n, count in told.items()}
     whole = cost(model, shapes, samples)
-    return Inspection(learned, survey.skipped + left, folded, whole, per_sample)
+    groups = tuple(_groups(model, repaired, shapes, ops)) if repaired else ()
+    return Inspection(learned, survey.skipped + left, folded, whole, per_sample, groups)
+
+
+def _groups(
+    model: onnx.ModelProto, sites: Sequence[Site], shapes: Shapes, ops: Sequence[str]
+) -> Iterator[ChannelGroup]:
+    channels = find_channels(model, shapes)
+    by_output = {s.output: s for s in sites}
+    topology = Topology(model.graph)
+
+    def names(outputs: Sequence[str]) -> tuple[str, ...]:
+        nodes = (topology.nodes[topology.producer[t]] for t in outputs)
+        return tuple(n.name or t for n, t in zip(nodes, outputs, strict=True))
+
+    for group, why in reasons(channels, by_output, ops):
+        if group.producers:
+            made = channels.outputs[group.producers[0]]
+            count = int(np.isin(made, group.atoms).sum())
+            readers = names((*group.depthwise, *group.consumers))
+            yield ChannelGroup(names(group.producers), readers, count, len(group.atoms), why)

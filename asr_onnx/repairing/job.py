@@ -11,7 +11,7 @@ import onnx
 
 from asr_onnx.arrays import AnyArray, FloatArray, Outputs
 from asr_onnx.data.batches import Batches
-from asr_onnx.errors import CalibrationError, ModelError
+from asr_onnx.errors import CalibrationError
 from asr_onnx.evaluation.figures import Figures
 from asr_onnx.evaluation.match import compare_outputs
 from asr_onnx.evaluation.outputs import stacked
@@ -42,13 +42,13 @@ from asr_onnx.pruning.choose import (
     nonzero,
     prunable,
 )
+from asr_onnx.repairing.compacting import idle_channels
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
+from asr_onnx.repairing.self_check import require_same
 from asr_onnx.repairing.weighing import Weighed
 from asr_onnx.solvers import refit, scale
 from asr_onnx.solvers.correction import Correction
-
-_SELF_CHECK = {2: 5e-2, 4: 1e-2, 8: 1e-6}  # itemsize of the outputs -> relative error allowed
 
 
 class Job:
@@ -145,7 +145,7 @@ class Job:
             streamed = run_checked(model, calibration, device)
         else:
             last = Runner(model, device, once=True).run(calibration.feeds(batches[-1]))
-            _self_check(streamed[-1], last)
+            require_same(streamed[-1], last)
         if self.narrowing and self.gone:
             model = self._narrower(model, calibration, device, streamed[-1])
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
@@ -153,7 +153,8 @@ class Job:
         matches = compare_outputs(dense, streamed, sizes, axes)
         for name, values in reference.items():
             _require_finite(name, values, matches[name].relative_error)
-        fed = {n: a.shape for n, a in calibration.feeds(batches[-1]).items()}
+        feeds = calibration.feeds(batches[-1])
+        fed = {n: a.shape for n, a in feeds.items()}
         metric, metrics = figures.metric, None
         if metric:
             both = {"pruned": pruned, "repaired": streamed}
@@ -174,6 +175,7 @@ class Job:
             cost_before=cost_of(self.proto, fed),
             sizes=fed,
             widths=self.narrowing.widths(self.gone) if self.narrowing else (),
+            idle=idle_channels(model, feeds, device),
         )
 
     def _narrower(
@@ -188,7 +190,7 @@ class Job:
         assert channels.groups == self.narrowing.channels.groups, "no weight changes its shape"
         narrower = narrow(model, channels, self.gone)
         feeds = calibration.feeds(calibration.checked[-1])
-        _self_check(expected, Runner(narrower, device, once=True).run(feeds))
+        require_same(expected, Runner(narrower, device, once=True).run(feeds))
         return narrower
 
 
@@ -239,20 +241,3 @@ def _require_finite(name: str, dense: AnyArray, error: float) -> None:
             f"output '{name}' of the dense model is NaN or infinite on the calibration data, at "
             f"{spoiled.sum():,} of {spoiled.size:,} places: check the preprocessing, or the model"
         )
-
-
-def _self_check(streamed: Outputs, final: Outputs) -> None:
-    """The model as written must do what the streams did; a difference is this tool's fault."""
-    for name, value in final.items():
-        kind = np.asarray(value).dtype
-        if kind.kind != "f" or np.shape(value) != np.shape(streamed[name]):
-            continue
-        a, b = np.asarray(value, np.float64), np.asarray(streamed[name], np.float64)
-        differ = (a != b) & ~(np.isnan(a) & np.isnan(b))
-        size = float(np.linalg.norm(a[np.isfinite(a)]))
-        off = float(np.linalg.norm(a[differ] - b[differ]))
-        if not off <= _SELF_CHECK.get(kind.itemsize, 0.0) * size:  # NaN against a number, too
-            raise ModelError(
-                f"output '{name}' of the repaired model is off by {off / (size or 1):.1g} from the "
-                "streams that made it: nothing is written; please report this model"
-            )

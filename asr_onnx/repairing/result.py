@@ -83,6 +83,7 @@ class RepairResult:
     """The repaired model and everything the report tells about the run.
 
     ``cost_before`` is that of the model that was given, for inputs of the ``sizes`` it was fed.
+    ``idle``: channels that ``compact`` would remove at the least.
     """
 
     model: onnx.ModelProto
@@ -101,6 +102,7 @@ class RepairResult:
     cost_before: Cost | None = None
     sizes: Mapping[str, tuple[int, ...]] | None = None
     widths: tuple[Width, ...] = ()  # where channels go
+    idle: int = 0
 
     @property
     def cost(self) -> Cost:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.table import Table
 
 from asr_onnx.graph.fold import mean_goes_to
-from asr_onnx.pruning.inspection import Inspection
+from asr_onnx.pruning.inspection import ChannelGroup, Inspection
 from asr_onnx.reports.costs import bytes_text, count_text
+
+_SHOWN = 3  # nodes of a group
 
 
 def tables(inspection: Inspection) -> list[Table]:
-    """The sites, and what is left alone."""
+    """The sites, the channels they make if those are asked about, and what is left alone."""
     sites = Table(title="Pruned and repaired")
     sites.add_column("node", overflow="fold")
     sites.add_column("weight", overflow="fold")
@@ -27,14 +31,36 @@ def tables(inspection: Inspection) -> list[Table]:
             count_text(inspection.macs[s.name]),
             mean_goes_to(s),
         )
+    shown = [sites, *([_groups(inspection.groups)] if inspection.groups else [])]
     if not inspection.skipped:
-        return [sites]
+        return shown
     skipped = Table(title="Left alone")
     for name in ("node", "operator", "why"):
         skipped.add_column(name, overflow="fold")
     for item in inspection.skipped:
         skipped.add_row(item.name, item.op, item.reason)
-    return [sites, skipped]
+    return [*shown, skipped]
+
+
+def _groups(groups: Sequence[ChannelGroup]) -> Table:
+    """Channels that stand or fall together, by what makes them."""
+    table = Table(
+        title="Channels",
+        caption="atoms: the least that can go one by one; several channels where they are tied",
+    )
+    for name in ("made by", "read by"):
+        table.add_column(name, overflow="fold")
+    for name in ("channels", "atoms"):
+        table.add_column(name, justify="right")
+    table.add_column("stay whole", overflow="fold")
+    for g in groups:
+        table.add_row(_some(g.made_by), _some(g.read_by), f"{g.count:,}", f"{g.atoms:,}", g.why)
+    return table
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def whole(inspection: Inspection) -> str:

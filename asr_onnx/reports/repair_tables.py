@@ -44,6 +44,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         },
         "metrics": plain(result.metrics),
         "channels": [asdict(width) for width in result.widths],
+        "idle_channels": result.idle,
         "rungs": [asdict(rung) for rung in result.rungs],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
@@ -110,6 +111,8 @@ def summary(result: RepairResult, judgement: Judgement, written: Path | None) ->
         )
     if cost := _cost(result):
         yield change(cost)
+    if result.idle:
+        yield f"{result.idle:,} channels do nothing any more: compact removes them, exactly"
     yield f"{result.solve_images} samples solved on, {result.held_out_images} held out"
     yield from rungs(result)
 

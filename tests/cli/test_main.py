@@ -11,6 +11,7 @@ import onnx
 import pytest
 from models import ROOT, build, external_copy, files, norm_net, normal, run, stored
 
+import asr_onnx
 from asr_onnx import __version__
 from asr_onnx.cli import prune as commands
 from asr_onnx.graph.model_file import load
@@ -97,6 +98,45 @@ def test_inspect_lists_sites_and_writes_nothing(folder, asr):
     assert (code, err, files(folder)) == (0, "", before)
     for word in ("w1", "w2", "8×3×3×3", "BatchNormalization", "2 sites, 792 weights, 0 of them"):
         assert word in out
+
+
+def test_inspect_lists_the_channels_that_go_together(folder, asr):
+    assert "Channels" not in asr("inspect", "m.onnx")[1]
+    code, out, _ = asr("inspect", "m.onnx", "--pattern", "channel")
+    rows = [line.split() for line in out[out.index("Channels") :].splitlines()]
+    assert code == 0 and any("8" in row and "c1," in row for row in rows), out
+
+
+def test_inspect_says_why_channels_stay(folder, asr, rng):
+    net = build(
+        "g (float[N,3,4,4] x) => (float[N,4,4,4] y) { a = Conv (x, w) s = Softmax <axis = 1> (a) "
+        "y = Conv (s, v) }",
+        {"w": normal(rng, 6, 3, 1, 1), "v": normal(rng, 4, 6, 1, 1)},
+    )
+    found = asr_onnx.inspect(net, pattern="channel")
+    assert [(g.made_by, g.read_by, g.count, g.why) for g in found.groups] == [
+        (("a",), (), 6, "Softmax 's' works across them"),
+        (("y",), (), 4, "they are an output of the model"),
+    ]
+
+
+def test_compact_removes_what_pruning_left_idle(folder, asr):
+    net = onnx.load("m.onnx")
+    stored = {t.name: t for t in net.graph.initializer}
+    w2 = onnx.numpy_helper.to_array(stored["w2"]).copy()
+    w2[:, [1, 4]], fw = 0, onnx.numpy_helper.to_array(stored["fw"]).copy()
+    fw[:, [1, 4]] = 0
+    stored["w2"].CopyFrom(onnx.numpy_helper.from_array(w2, "w2"))
+    stored["fw"].CopyFrom(onnx.numpy_helper.from_array(fw, "fw"))
+    onnx.save(net, "idle.onnx")
+    code, out, err = asr("compact", "idle.onnx")
+    assert (code, err) == (0, "") and "4 channels removed: idle.compact.onnx" in out
+    made = {t.name: list(t.dims) for t in onnx.load("idle.compact.onnx").graph.initializer}
+    assert made["w1"][0] == made["w2"][1] == 6
+    assert asr("compact", "idle.onnx")[0] == 2  # nothing is overwritten
+    words = ("compact", "idle.onnx", "-o", "data.onnx", "-q")
+    assert asr(*words, "--calib", "x.npy") == (0, "", "")
+    assert (folder / "data.onnx").read_bytes() == (folder / "idle.compact.onnx").read_bytes()
 
 
 def test_inspect_tells_what_the_model_costs(folder, asr, rng):

@@ -119,6 +119,12 @@ def test_shuffled_channels_keep_their_partners():
     assert channels.inputs["y"].tolist() == np.repeat(channels.outputs["a"][:4], 2).tolist()
 
 
+def test_channels_that_only_become_positions_stay():
+    weights = {"w": (4, 3, 3, 3), "v": (2, 1, 1, 1)}
+    channels = found(f"{STEM} h = DepthToSpace <blocksize = 2> (a) {HEAD}", weights)
+    assert why(channels, "a") == {"DepthToSpace 'h' makes positions of them"}
+
+
 def test_a_branch_that_weighs_channels_goes_with_them():
     nodes = f"""{STEM} p = GlobalAveragePool (a) q = Conv (p, down) r = Relu (q)
         u = Conv (r, up) g = HardSigmoid (u) h = Mul (a, g) {HEAD}"""

@@ -1,0 +1,134 @@
+"""Remove what does nothing, exactly: the narrower model's outputs are those of the one given."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from asr_onnx.arrays import Feeds, FloatArray
+from asr_onnx.execution.session import Device, Runner
+from asr_onnx.graph.channels import Channels, find_channels
+from asr_onnx.graph.cost import Cost, cost_of
+from asr_onnx.graph.cut import Network
+from asr_onnx.graph.fold import fold
+from asr_onnx.graph.idle import Idle, bias_change, find_idle, passes_on, values_of
+from asr_onnx.graph.model_file import apply
+from asr_onnx.graph.narrow import narrow, sparing
+from asr_onnx.graph.records import Patch, Site
+from asr_onnx.graph.shapes import Shapes
+from asr_onnx.graph.sites import find_sites
+from asr_onnx.options import OPS
+from asr_onnx.pruning.channels import Width
+from asr_onnx.repairing.self_check import SAME, require_same
+
+
+@dataclass(frozen=True)
+class Compacted:
+    """The narrower model, and what became of each product that makes fewer channels now.
+
+    ``held``: channels that are the same for all data and stay, as a product with padding reads
+    them.  Costs are per sample, of the model before and of this one.
+    """
+
+    model: onnx.ModelProto
+    widths: tuple[Width, ...]
+    held: int
+    cost_before: Cost
+    cost: Cost
+
+    @property
+    def removed(self) -> int:
+        """Channels that went, counted where they were made."""
+        return sum(w.before - w.after for w in self.widths)
+
+
+def compacted(model: onnx.ModelProto, feeds: Feeds, device: Device) -> Compacted:
+    """The model without its idle channels; ``feeds`` tell what constant ones are, and check it.
+
+    What a channel that is the same for all data adds to the products that read it goes into their
+    biases.  Removing channels can leave others idle, so this goes on until none is.
+    Raises ``ModelError`` when the model cannot be run, and if the result differed by more than
+    rounding.
+    """
+    sizes = {name: array.shape for name, array in feeds.items()}
+    narrower = model
+    while True:
+        sites = tuple(_makers(narrower).values())
+        channels = find_channels(narrower, Shapes.of(narrower, sizes))
+        idle = find_idle(narrower, channels, sites)
+        gone, changes, held = _leaving(narrower, channels, idle, feeds, device)
+        if not gone:
+            break
+        patch = Patch()
+        for site in (s for s in sites if s.output in changes):
+            patch |= fold(site, site.weight.value, changes[site.output])
+        narrower = apply(narrower, patch)
+        narrower = narrow(narrower, find_channels(narrower, channels.shapes), gone)
+    if narrower is not model:
+        expected = Runner(model, device, once=True).run(feeds)
+        final = Runner(narrower, device, once=True).run(feeds)
+        require_same(expected, final, "that of the model given", SAME)
+    before, after = _makers(model), _makers(narrower)
+    widths = (
+        Width((site.label,), site.channels, after[output].channels)
+        for output, site in before.items()
+        if after[output].channels != site.channels
+    )
+    costs = cost_of(model, sizes), cost_of(narrower, sizes)
+    return Compacted(narrower, tuple(widths), held, *costs)
+
+
+def idle_channels(model: onnx.ModelProto, feeds: Feeds, device: Device) -> int:
+    """How many channels ``compacted`` would remove at the least, counted where they are made."""
+    sites = tuple(_makers(model).values())
+    sizes = {name: array.shape for name, array in feeds.items()}
+    channels = find_channels(model, Shapes.of(model, sizes))
+    gone, *_ = _leaving(model, channels, find_idle(model, channels, sites), feeds, device)
+    return sum(int(np.isin(ids, sorted(gone)).sum()) for ids in channels.outputs.values())
+
+
+def _makers(model: onnx.ModelProto) -> dict[str, Site]:
+    """All products whose weight can be written, by their output."""
+    return {s.output: s for s in find_sites(model, OPS).sites}
+
+
+def _leaving(
+    model: onnx.ModelProto, channels: Channels, idle: Idle, feeds: Feeds, device: Device
+) -> tuple[set[int], dict[str, FloatArray], int]:
+    """Atoms that go, what that adds to the outputs of products, and how many are held."""
+    known = _values(model, channels, idle, feeds, device)
+    network = Network.of(model)
+    free = {
+        atom
+        for atom, sites in idle.steady.items()
+        if all(
+            passes_on(network.topology.nodes[s.index], s, value)
+            for s in sites
+            for value in known[s.input][channels.tensors[s.input].ids == atom]
+        )
+    }
+    gone = sparing(channels, free | idle.unread)
+    changes: dict[str, FloatArray] = {}
+    for site in {s.output: s for a in gone & free for s in idle.steady[a]}.values():
+        going = np.isin(channels.tensors[site.input].ids, sorted(gone & free))
+        change = bias_change(site, np.where(going, known[site.input], 0.0))
+        if change.any():
+            changes[site.output] = change
+    return gone, changes, len(idle.steady) - len(free)
+
+
+def _values(
+    model: onnx.ModelProto, channels: Channels, idle: Idle, feeds: Feeds, device: Device
+) -> dict[str, FloatArray]:
+    """By tensor that steady atoms are read from its channels' values, NaN where they vary."""
+    wanted = sorted({s.input for sites in idle.steady.values() for s in sites})
+    if not wanted:
+        return {}
+    network = Network.of(model)
+    nodes = network.topology.ancestors(wanted, set())
+    segment = network.segment(nodes, wanted, feeds)
+    assert segment, "what a product reads of labelled channels is computed"
+    found = Runner(segment.model, device, wanted, weights=segment.weights, once=True).run(feeds)
+    return {t: values_of(array, channels.tensors[t]) for t, array in found.items()}

@@ -1,0 +1,35 @@
+"""Tell what became narrower: lines and a table for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.table import Table
+
+from asr_onnx.repairing.compacting import Compacted
+from asr_onnx.reports.costs import change
+
+
+def summary(found: Compacted, written: Path) -> Iterator[str]:
+    """What went, what the model costs now, and where it is."""
+    yield f"{found.removed:,} channels removed: {written}"
+    if found.widths:
+        yield change({"before": asdict(found.cost_before), "after": asdict(found.cost)})
+    if found.held:
+        yield (
+            f"{found.held:,} more are constant, but are read by convolutions that pad: their edges "
+            "would change"
+        )
+
+
+def table(found: Compacted) -> Table:
+    """Channels of each node that makes fewer now."""
+    result = Table(title="Narrower")
+    result.add_column("node", overflow="fold")
+    for name in ("channels", "now"):
+        result.add_column(name, justify="right")
+    for width in found.widths:
+        result.add_row(", ".join(width.producers), f"{width.before:,}", f"{width.after:,}")
+    return result
