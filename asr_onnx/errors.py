@@ -15,6 +15,10 @@ class UsageError(AsrError):
     exit_code = 2
 
 
+class OutOfReachError(UsageError):
+    """An amount that cannot be removed from this model."""
+
+
 class ModelError(AsrError):
     """A model that cannot be read, changed or written."""
 

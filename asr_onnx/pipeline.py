@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import onnx
 from threadpoolctl import threadpool_limits
 
-from asr_onnx.arrays import Feeds, FloatArray, Outputs
+from asr_onnx.arrays import Feeds, Outputs
 from asr_onnx.data.batches import Batches, as_batches
 from asr_onnx.data.enough import FEW
 from asr_onnx.data.noise import noise
@@ -123,7 +123,7 @@ def repair(
     execution: Execution | None = None,
     progress: Progress | None = None,
     accept: Accept | None = None,
-    errors: Mapping[str, FloatArray] | None = None,
+    weighed: Weighed | None = None,
 ) -> RepairResult:
     """Prune ``proto`` and repair it; or repair ``proto``, pruned elsewhere, after ``dense``.
 
@@ -133,7 +133,7 @@ def repair(
     ``figures`` declare class axes, and a metric.
     Neither model is changed.  ``progress`` is called with (done, total, what) before each site.
     ``accept`` is asked of each rung of recipe auto besides what ``ladder.climb`` asks.
-    ``errors`` are those of ``weigh``, where they are known already.
+    ``weighed`` is what ``weigh`` says, where that is known already.
 
     Raises ``ModelError``, ``CalibrationError``, ``ProviderError`` or ``UsageError``, each with one
     line that names the cause.
@@ -151,7 +151,7 @@ def repair(
             if progress:
                 progress(done, total, f"{rung.recipe}: {what}" if climbs else what)
 
-        return _repair(proto, batches, [rung], dense, figures, where, report, errors)[0]
+        return _repair(proto, batches, [rung], dense, figures, where, report, weighed)[0]
 
     few = batches.num_solve + batches.num_held_out < FEW
     return climb(options.rungs, one, accept, thorough=few) if climbs else one(options)
@@ -195,7 +195,7 @@ def _repair(
     figures: Figures | None,
     execution: Execution,
     progress: Progress | None,
-    errors: Mapping[str, FloatArray] | None = None,
+    weighed: Weighed | None = None,
 ) -> list[RepairResult]:
     """Repairs that share their sites, side by side."""
     started = time.perf_counter()
@@ -208,8 +208,9 @@ def _repair(
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     with threadpool_limits(1, user_api="blas"):
-        with TensorStore(limit) as store:
-            weighed = _weigh(proto, batches, device, store, cells, progress, errors)
+        if weighed is None:
+            with TensorStore(limit) as store:
+                weighed = _weigh(proto, batches, device, store, cells, progress)
         with TensorStore(limit) as store:
             jobs, outputs = _solve(proto, batches, device, store, cells, dense, weighed, progress)
     return [
@@ -248,7 +249,6 @@ def _weigh(
     store: TensorStore,
     cells: Sequence[RepairOptions],
     progress: Progress | None,
-    errors: Mapping[str, FloatArray] | None,
 ) -> Weighed:
     """What the options of ``cells``, which share their sites, need to know beforehand."""
     first = cells[0]
@@ -260,8 +260,8 @@ def _weigh(
             return Weighed(narrowing=narrowing)
         dense = _dense(proto, sites, batches, device, store)
         return Weighed(narrowing=narrowing, removals=weigh_channels(dense, narrowing, progress))
-    if errors is not None or not any(o.allocates_by_error for o in cells):
-        return Weighed(errors)
+    if not any(o.allocates_by_error for o in cells):
+        return Weighed()
     sites = find_sites(proto, first.ops).sites
     dense = _dense(proto, sites, batches, device, store)
     return Weighed(errors=weigh_layers(dense, len(sites), progress))
@@ -269,22 +269,21 @@ def _weigh(
 
 def weigh(
     proto: onnx.ModelProto,
-    batches: Batches,
-    ops: Sequence[str],
+    data: object,
+    options: RepairOptions,
     *,
-    execution: Execution,
+    execution: Execution | None = None,
     progress: Progress | None = None,
-) -> dict[str, FloatArray]:
-    """What removing weights will cost each site, from a pass of the dense network.
+) -> Weighed:
+    """What a repair needs to know beforehand, from a pass of the dense network where it needs one.
 
-    It is the same however many weights go.
+    It is the same however much goes; ``options`` are of one recipe, and not auto.
     """
-    sites = find_sites(proto, ops).sites
+    batches, execution = as_batches(data, model_inputs(proto)), execution or Execution()
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     with threadpool_limits(1, user_api="blas"), TensorStore(limit) as store:
-        dense = _dense(proto, sites, batches, device, store)
-        return weigh_layers(dense, len(sites), progress)
+        return _weigh(proto, batches, device, store, [options], progress)
 
 
 def _dense(

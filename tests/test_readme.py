@@ -31,6 +31,7 @@ EXAMPLES = {
 }
 WRITTEN = {  # what a command writes when it is not told where to
     "inspect": (),
+    "compact": ("{0}.compact.onnx",),
     "prune": ("{0}.pruned.onnx",),
     "repair": ("{0}.sparse.onnx",),
     "compare": (),

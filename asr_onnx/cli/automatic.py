@@ -1,4 +1,4 @@
-"""``--sparsity auto`` of ``asr-onnx repair``: what it asks for, and the search."""
+"""``--sparsity auto`` and ``--macs auto`` of ``asr-onnx repair``: what is asked, and the search."""
 
 from __future__ import annotations
 
@@ -19,9 +19,8 @@ from asr_onnx.execution.session import choose_device
 from asr_onnx.options import Execution, RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.repairing.gate_judge import GateJudge
-from asr_onnx.repairing.trials import AutoResult
+from asr_onnx.repairing.trials import AMOUNTS, AutoResult
 from asr_onnx.sweeps.automatic import (
-    AMOUNTS,
     AUTO,
     AutoOptions,
     KeptTrials,
@@ -92,6 +91,10 @@ def parse_automatic(
     Raises ``UsageError`` where it cannot be found.
     """
     asked = [name for name in AMOUNTS if settings.get(name) == AUTO]
+    if len(asked) > 1:
+        raise click.UsageError(
+            f"{' and '.join(map(flag, asked))} exclude each other: leave one out"
+        )
     given = [flag(n) for n in fields_of(AutoOptions) if settings.get(n) is not None]
     rest = {n: None if n in asked else v for n, v in settings.items()}
     if not asked:

@@ -47,7 +47,7 @@ from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.saving import save
-from asr_onnx.options import MASK_OPTIONS, SPARSITY, Execution, RepairOptions, stronger
+from asr_onnx.options import MACS, MASK_OPTIONS, SPARSITY, Execution, RepairOptions, stronger
 from asr_onnx.parallel import Progress
 from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.provenance import Inputs, sha256
@@ -106,6 +106,9 @@ class Prepared:
         "recipe",
         sparsity="Share of the weights to zero, 0.8 or 80%; auto: the largest that passes the "
         f"quality gates.  [default: {SPARSITY:g}]",
+        macs="Share of the multiply-accumulates that stays with --pattern channel, 0.5 or 50%, "
+        "instead of --sparsity; auto: the least that passes the quality gates.  "
+        f"[default: {MACS:g}]",
     ),
     output(f"MODEL with {SUFFIX}"),
 )
@@ -143,7 +146,7 @@ class Prepared:
     of(RepairOptions, "bn_stats", "bn_momentum", "bn_batch_size", "bn_batches"),
 )
 @group("Quality gates", of(Gates), of(Figures), of(LabelOptions))
-@group("Automatic sparsity", of(AutoOptions))
+@group("Automatic amounts", of(AutoOptions))
 @group("Machine", of(Execution))
 def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
     """Zero the smallest weights of MODEL, then repair what that broke on calibration data.

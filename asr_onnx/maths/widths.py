@@ -9,7 +9,7 @@ from math import ceil
 import numpy as np
 
 from asr_onnx.arrays import FloatArray, IntArray
-from asr_onnx.errors import UsageError
+from asr_onnx.errors import OutOfReachError
 
 _SLACK = 1e-9  # relative, of a cost
 _LEAST = 0.5  # times the share of the cost that stays: no group keeps a smaller share of its atoms
@@ -54,7 +54,7 @@ def allocate(
     of a layer that passes on a few directions only (docs/measurements.md).  Greedy: again and again
     the removal, of any size, that loses least for what it saves, which takes each group along the
     convex hull of its losses; at the end what fits is given back.
-    Raises ``UsageError`` when the budget cannot be met.
+    Raises ``OutOfReachError`` when the budget cannot be met.
     """
     whole = costs(np.array([len(lost) - 1 for lost in losses]))
     floor = _LEAST * budget / (whole or 1.0)
@@ -64,7 +64,7 @@ def allocate(
     kept = np.array([a[-1] for a in allowed], np.int64)
     if costs(least) > budget * (1 + _SLACK):
         share = costs(least) / (costs(kept) or 1.0)
-        raise UsageError(
+        raise OutOfReachError(
             f"no more than {100 * (1 - share):.1f} % can go by removing channels: ask for less, or "
             "for a smaller channel multiple"
         )

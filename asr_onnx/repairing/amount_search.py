@@ -10,12 +10,22 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from asr_onnx.errors import OutOfReachError
+from asr_onnx.evaluation.gates import Failure
 from asr_onnx.maths.bisection import search
 from asr_onnx.options import RepairOptions
 from asr_onnx.repairing.result import RepairResult
-from asr_onnx.repairing.trials import POINTS, AutoResult, Trial, Trials, Verdict, rank
+from asr_onnx.repairing.trials import (
+    AMOUNTS,
+    POINTS,
+    AutoResult,
+    Looked,
+    Trial,
+    Trials,
+    Verdict,
+    rank,
+)
 
-FIRST = 75  # percent: networks mostly bear more, and few bear 95
 STEPS = 8  # which is how many close the gap on either side of it
 
 Judge = Callable[[RepairResult], Verdict]
@@ -56,7 +66,7 @@ def find(
     left, the search goes on below.  A result whose trial was ``kept`` is repaired anew.
     """
     work = _Work(repair, judge, rungs, kept)
-    steps = len(search(lambda p: work.at(p).verdict.passed, 0, POINTS, FIRST, most))
+    steps = len(search(lambda p: work.at(p).verdict.passed, 0, POINTS, AMOUNTS[amount].first, most))
     passed = [t.points for t in work.tried.values() if t.verdict.passed]
     if passed and not any(t.verdict.stands for t in work.tried.values()):
         search(lambda p: work.at(p).verdict.stands, 0, min(passed), None, most - steps)
@@ -83,7 +93,10 @@ class _Work:
         started = time.perf_counter()
         found: tuple[Verdict, RepairResult] | None = None
         for options in self._rungs:
-            result = self._repair(points, options)
+            try:
+                result = self._repair(points, options)
+            except OutOfReachError as error:
+                return self._out_of_reach(points, options, str(error))
             verdict = self._judge(result)
             if found is None or verdict.passed:  # else the strongest speaks for all
                 found = verdict, result
@@ -94,6 +107,14 @@ class _Work:
         trial = Trial(points, found[1].options.recipe, found[0], seconds)
         if self._best is None or rank(trial) > rank(self._best[0]):
             self._best = trial, found[1]
+        if self._kept is not None:
+            self._kept.write(trial)
+        return trial
+
+    def _out_of_reach(self, points: int, options: RepairOptions, reason: str) -> Trial:
+        """The trial of an amount that cannot go: there is no repair to be judged."""
+        failure = Failure("the repaired model", None, reason)
+        trial = Trial(points, options.recipe, Verdict(Looked((failure,))), 0.0)
         if self._kept is not None:
             self._kept.write(trial)
         return trial

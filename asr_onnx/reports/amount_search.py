@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from asr_onnx.repairing.trials import AMOUNTS
 from asr_onnx.reports.page import number
 
 Search = Mapping[str, Any]  # what Trials.to_dict gives, or JSON read back
@@ -13,7 +14,7 @@ Search = Mapping[str, Any]  # what Trials.to_dict gives, or JSON read back
 def lines(search: Search) -> Iterator[str]:
     """What was taken, why not more, what it cost, and how sure it is; for a terminal."""
     yield headline(search)
-    tried = (f"{_percent(t['removed'])} {outcome(t)}" for t in search["tried"])
+    tried = (f"{_given(search, t['removed'])} {outcome(t)}" for t in search["tried"])
     yield f"  tried: {', '.join(tried)}"
     yield from (f"  {note}" for note in notes(search))
 
@@ -26,11 +27,11 @@ def headline(search: Search) -> str:
     cost += f", {search['seconds']:.1f} s"
     name = f"{search['amount']} auto"
     if search["chosen"] is None:
-        return f"{name} found none that passes: {_percent(failed)} fails; {cost}"
-    above = f"{_percent(failed)} fails" if failed else "none that was tried fails"
+        return f"{name} found none that passes: {_given(search, failed)} fails; {cost}"
+    above = f"{_given(search, failed)} fails" if failed else "none that was tried fails"
     if not search["closed"]:
         above += f", what lies between was not tried (--auto-steps {search['most']})"
-    return f"{name} took {_percent(search['chosen'])}: {above}; {cost}"
+    return f"{name} took {_given(search, search['chosen'])}: {above}; {cost}"
 
 
 def notes(search: Search) -> Iterator[str]:
@@ -52,11 +53,9 @@ def notes(search: Search) -> Iterator[str]:
             "known less well than the interval says"
         )
     if search["inversions"]:
-        failed = ", ".join(_percent(f) for f, _ in search["inversions"])
-        yield (
-            f"{failed} failed although {_percent(search['chosen'])} passed: there the gates are "
-            "within the noise"
-        )
+        failed = ", ".join(_given(search, f) for f, _ in search["inversions"])
+        passed = _given(search, search["chosen"])
+        yield f"{failed} failed although {passed} passed: there the gates are within the noise"
 
 
 def outcome(trial: Mapping[str, Any]) -> str:
@@ -96,6 +95,11 @@ def gates(search: Search) -> list[str]:
         for where in ("searched", "judged"):
             found |= dict.fromkeys(trial[where]["figures"] if trial[where] else ())
     return list(found)
+
+
+def _given(search: Search, removed: float) -> str:
+    """The value of the option with which so much is removed."""
+    return _percent(AMOUNTS[search["amount"]].at(removed))
 
 
 def _percent(share: float) -> str:

@@ -10,7 +10,6 @@ from typing import Any
 
 import onnx
 
-from asr_onnx.arrays import FloatArray
 from asr_onnx.data.batches import as_batches
 from asr_onnx.data.enough import FEW
 from asr_onnx.declare import fill, flag, option
@@ -27,14 +26,12 @@ from asr_onnx.provenance import sha256
 from asr_onnx.repairing.amount_search import STEPS, Kept, find, order
 from asr_onnx.repairing.gate_judge import ENOUGH, GateJudge
 from asr_onnx.repairing.result import RepairResult
-from asr_onnx.repairing.trials import POINTS, AutoResult, Looked, Trial, Verdict
+from asr_onnx.repairing.trials import AMOUNTS, POINTS, AutoResult, Looked, Trial, Verdict
+from asr_onnx.repairing.weighing import Weighed
 from asr_onnx.sweeps.folder import SweepFolder
 from asr_onnx.sweeps.source import digest
 
 AUTO = "auto"  # what to give for an amount that is to be found
-
-# The options that say how much goes, and their value where this share of it does.
-AMOUNTS: dict[str, Callable[[float], float]] = {"sparsity": lambda removed: removed}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,11 +39,13 @@ class AutoOptions:
     """How an amount is found.  Raises ``UsageError`` for invalid values."""
 
     auto_steps: int = option(
-        STEPS, "Of --sparsity auto: how many sparsities are tried at most.", kind="positive"
+        STEPS,
+        "Of --sparsity auto and --macs auto: how many amounts are tried at most.",
+        kind="positive",
     )
     work_dir: Path | None = option(
         None,
-        "Of --sparsity auto: a folder that keeps what was tried; started again, the search goes on "
+        "Of both: a folder that keeps what was tried; started again, the search goes on "
         "where it was.  It may be that of a sweep.",
         kind="path",
         metavar="DIR",
@@ -72,12 +71,13 @@ def repair_auto(
     execution: Execution | None = None,
     progress: Progress | None = None,
 ) -> AutoResult:
-    """Repair ``proto`` at the highest sparsity, in whole percents, at which it is good enough.
+    """Repair ``proto`` where as much goes, in whole percents, as leaves it good enough.
 
     ``data``, ``figures``, ``execution`` and ``progress`` are as for ``repair``; ``options`` leave
-    the sparsity open.  ``judge`` are gates, of which those on accuracy take labelled data,
-    ``test``: a path to class folders; or a function that says whether a repair is good enough.
-    At most ``steps`` sparsities are tried; the weighing pass is shared by all of them.
+    the ``amount`` open: their sparsity, or their macs where channels go.  ``judge`` are gates, of
+    which those on accuracy take labelled data, ``test``: a path to class folders; or a function
+    that says whether a repair is good enough.  At most ``steps`` amounts are tried; the weighing
+    pass is shared by all of them.
 
     The result says what was tried, and has ``failures`` where nothing passes: its repair is then
     the least sparse one tried.  Raises what ``repair`` raises.
@@ -93,15 +93,16 @@ def repair_auto(
         judge = GateJudge(judge, proto, batches, test, figures, device, progress=progress)
 
     @cache
-    def weighed(ops: tuple[str, ...]) -> Mapping[str, FloatArray]:
-        return weigh(proto, batches, ops, execution=execution, progress=progress)
+    def weighed(rung: RepairOptions) -> Weighed:
+        return weigh(proto, batches, rung, execution=execution, progress=progress)
 
     def at(points: int, rung: RepairOptions) -> RepairResult:
+        changed: Any = {amount: AMOUNTS[amount].at(points / POINTS)}
+
         def report(done: int, total: int, what: str) -> None:
             if progress:
-                progress(done, total, f"{amount} {points} %: {what}")
+                progress(done, total, f"{amount} {100 * changed[amount]:.0f} %: {what}")
 
-        changed: Any = {amount: AMOUNTS[amount](points / POINTS)}
         chosen: RepairOptions = replace(rung, **changed)
         return repair(
             proto,
@@ -110,7 +111,7 @@ def repair_auto(
             figures=figures,
             execution=execution,
             progress=report,
-            errors=weighed(chosen.ops) if chosen.allocates_by_error else None,
+            weighed=weighed(rung),
         )
 
     rungs = order(options, few=batches.num_solve + batches.num_held_out < FEW)
@@ -130,8 +131,11 @@ def check_open(options: RepairOptions, amount: str = "sparsity") -> None:
             f"pattern {options.structure} settles how many weights go, there is nothing to find: "
             f"leave out {auto}"
         )
-    if getattr(options, amount) is not None:
-        raise UsageError(f"{amount} is given and to be found: leave one out")
+    if amount == "macs" and not options.narrows:
+        raise UsageError(f"{auto} goes with the pattern channel: add it, or find a sparsity")
+    for given in AMOUNTS:
+        if getattr(options, given) is not None:
+            raise UsageError(f"{given} is given and {amount} to be found: leave one out")
 
 
 def _verdicts(
@@ -180,7 +184,7 @@ def facts(
     script = figures.metric.path if figures.metric else None
     return [
         identity,
-        options.to_dict() | {"sparsity": None},
+        options.to_dict() | dict.fromkeys(AMOUNTS),
         asdict(gates),
         [list(figures.class_axis), sorted(sha256([script]).values()) if script else None],
         [amount, ENOUGH, more],

@@ -139,7 +139,7 @@ def test_what_fails_the_judgement_alone_is_not_written(cases, asr, monkeypatch):
          "--work-dir"),
         ((*DATA, *GATE, "--work-dir", "c.npy"), "'c.npy' is no folder"),
         ((*DATA, *GATE, "--sparsity", "0.5", "--auto-steps", "3"), "--auto-steps is about "
-         "--sparsity auto: give that, too"),
+         "--sparsity auto or --macs auto: give that, too"),
         ((*DATA, *GATE, "--sparsity", "0.5", "--work-dir", "w"), "--work-dir is about"),
     ],
 )  # fmt: skip
@@ -180,3 +180,20 @@ def test_the_page_shows_what_was_tried(cases, asr, show, width):
     assert [row[0] for row in found] == [f"{100 * t['removed']:.0f} %" for t in tried]
     taken = [row[0] for row in found if any("taken" in cell for cell in row)]
     assert taken == [f"{100 * search['chosen']:.0f} %"]
+
+
+def test_the_least_work_that_passes_is_written_and_told(cases, asr):
+    gate = ("--max-drop", "0.6")
+    words = [w for w in REPAIR if w not in ("--sparsity", "auto")]
+    words += ["--pattern", "channel", "--macs", "auto", "--channel-multiple", "1", "--force"]
+    words += [*DATA, *gate, "--work-dir", "work"]
+    code, out, _ = asr(*words, "--report", "r.json")
+    assert code == 0
+    search, options = report()["search"], report()["options"]
+    assert search["amount"] == "macs" and options["macs"] == pytest.approx(1 - search["chosen"])
+    assert f"macs auto took {100 * options['macs']:.0f} %: " in out
+    assert asr("compare", "m.onnx", "out.onnx", *DATA, *gate, "--no-latency", "-q")[0] == 0
+    code, out, _ = asr(*words)
+    assert code == 0 and f"{len(search['tried'])} of them before" in out
+    code, _, err = asr(*words, "--sparsity", "auto")
+    assert code == 2 and "exclude each other" in err

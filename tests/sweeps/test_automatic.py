@@ -65,7 +65,7 @@ def test_accuracy_is_of_test_data(cases, data, tmp_path):
     "options, message",
     [
         (RepairOptions(pattern="2:4"), "pattern 2:4 settles how many weights go"),
-        (RepairOptions(sparsity=0.5), "sparsity is given and to be found"),
+        (RepairOptions(sparsity=0.5), "sparsity is given and sparsity to be found"),
         (RepairOptions(criterion="given"), "pruned already"),
     ],
 )
@@ -90,3 +90,46 @@ def test_kept_trials_are_those_of_the_same_facts_alone(tmp_path):
     assert (found.points, found.recipe, found.before) == (81, "best", True)
     assert KeptTrials(folder, ["b"]).read(81) is None
     assert KeptTrials(folder, ["a"]).read(80) is None
+
+
+def test_the_least_work_is_found_where_channels_go(cases, data, monkeypatch):
+    weighed = []
+    weigh = automatic.weigh
+
+    def counted(*args, **settings):
+        weighed.append(args)
+        return weigh(*args, **settings)
+
+    monkeypatch.setattr(automatic, "weigh", counted)
+    options = recipe("best", pattern="channel", channel_multiple=1)
+    found = repair_auto(cases, data, Gates(min_cosine=0.9), options, amount="macs")
+    chosen = found.trials.chosen
+    assert len(weighed) == 1 and len(found.trials.tried) > 2
+    assert not found.failures and found.result.options.macs == 1 - chosen.points / 100
+    assert found.result.cost.macs <= (1 - chosen.points / 100) * found.result.cost_before.macs
+    alone = repair(cases, data, recipe("best", pattern="channel", macs=found.result.options.macs,
+                                       channel_multiple=1))  # fmt: skip
+    assert found.result.model.SerializeToString() == alone.model.SerializeToString()
+
+
+def test_what_is_out_of_reach_fails_and_the_search_goes_on(cases, data):
+    found = repair_auto(
+        cases, data, lambda result: True, recipe("asr", pattern="channel", channel_multiple=4),
+        amount="macs",
+    )  # fmt: skip
+    last = max(found.trials.tried, key=lambda t: t.points)
+    assert "can go by removing channels" in last.verdict.failures[0].reason
+    assert not found.failures and found.trials.closed
+
+
+@pytest.mark.parametrize(
+    ("options", "amount", "reason"),
+    [
+        (RepairOptions(), "macs", "macs auto goes with the pattern channel"),
+        (RepairOptions(pattern="channel", macs=0.5), "sparsity", "macs is given"),
+        (RepairOptions(pattern="channel", sparsity=0.5), "macs", "sparsity is given"),
+    ],
+)
+def test_amounts_that_do_not_go_together_are_refused(cases, data, options, amount, reason):
+    with pytest.raises(UsageError, match=reason):
+        repair_auto(cases, data, lambda result: True, options, amount=amount)
