@@ -18,6 +18,7 @@ from asr_onnx.graph.constants import Constants, Storage
 from asr_onnx.graph.narrow_nodes import Before, Told, told
 from asr_onnx.graph.shapes import Shapes
 from asr_onnx.graph.tensor_values import (
+    LARGE,
     VALUE_FIELDS,
     Held,
     InFile,
@@ -219,7 +220,7 @@ class _Work:
         tensor.data_type = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
         old_tensor = self._old.initializers.get(change.tensor)
         in_file = old_tensor is not None and is_in_file(old_tensor)
-        _write(tensor, scratch().put(value) if in_file else value)
+        _write(tensor, _laid(value) if in_file else value)
         if any(i.name in self._old.initializers for i in self.result.graph.input):  # IR 3
             self.result.graph.input.append(
                 onnx.helper.make_tensor_value_info(name, tensor.data_type, value.shape)
@@ -300,10 +301,15 @@ def _stored_masks(
     return {axis: mask for axis, mask in masks.items() if not mask.all()}
 
 
+def _laid(value: AnyArray) -> Held:
+    """A value whose tensor lay in a file: in one, too, if it is still large."""
+    return scratch().put(value) if value.nbytes >= LARGE else value
+
+
 def _write(tensor: onnx.TensorProto, value: Held) -> None:
     """Let a tensor have another value, of any shape; in a file, if it was there."""
     if is_in_file(tensor) and not isinstance(value, InFile):
-        value = scratch().put(value)
+        value = _laid(value)
     array = opened(value)
     del tensor.dims[:]
     tensor.dims.extend(array.shape)

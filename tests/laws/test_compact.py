@@ -189,3 +189,24 @@ def test_a_model_that_does_not_do_the_same_is_not_returned(rng, monkeypatch):
     monkeypatch.setattr(compacting, "bias_change", lambda *a: 1.1 * wrong(*a))
     with pytest.raises(ModelError, match="output 'y' of the model is off by"):
         asr_onnx.compact(model)
+
+
+def test_weights_in_a_file_may_become_small(rng, tmp_path):
+    w1, w2 = normal(rng, 64, 3, 3, 3), normal(rng, 64, 64, 3, 3)  # 144 KiB
+    w2[:, 16:] = 0
+    model = net(
+        """g (float[N, 3, 8, 8] x) => (float[N, 64, 4, 4] y) {
+            a = Conv(x, w1)
+            y = Conv(a, w2)
+        }""",
+        w1=w1, w2=w2,
+    )  # fmt: skip
+    x = normal(rng, 2, 3, 8, 8)
+    wanted = run(model, x=x)["y"]  # before saving, which takes the weights out of the model
+    onnx.save(model, tmp_path / "m.onnx", save_as_external_data=True, size_threshold=0)
+    loaded = asr_onnx.load(tmp_path / "m.onnx", in_place=True)
+    found = asr_onnx.compact(loaded.proto)
+    asr_onnx.save(found.model, tmp_path / "c.onnx", loaded.external)
+    narrower = asr_onnx.load(tmp_path / "c.onnx").proto
+    assert [w.after for w in found.widths] == [16]
+    np.testing.assert_allclose(run(narrower, x=x)["y"], wanted, atol=1e-4)
