@@ -176,14 +176,17 @@ def repair(quiet: bool, verbose: bool, **settings: Any) -> None:
         except OutputTakenError as error:  # told at the end, as it spoils nothing else
             written, taken = error.kept, error
     search = found.trials.to_dict() if found else None
-    _print_result(out, result, accuracy, judgement, written, verbose, search)
-    if request.reports:  # after the model, whose hash they have
+    unreported = None
+    if request.reports:  # after the model, whose hash they have; before what a closed pipe may end
         content = _report(request, opened, result, judgement, accuracy, written, changed, search)
         try:
             write_reports(request.reports, content, opened.data.batches)
         except AsrError as error:
             model = f"the model is written: '{written}'" if written else "no model is written"
-            raise AsrError(f"{error}; {model}") from None
+            unreported = AsrError(f"{error}; {model}")
+    _print_result(out, result, accuracy, judgement, written, verbose, search)
+    if unreported:
+        raise unreported
     for line in (*changed, *repair_tables.remarks(result)):
         log.say(f"warning: {line}")
     if hint := stronger(result.options):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,15 @@ def test_the_report_has_the_hash_of_the_model_that_was_read(folder, asr, rng, mo
         found = json.loads((folder / report).read_text())
         assert found["files"].items() >= read.items()
         (folder / name).write_bytes(old)
+
+
+def test_a_report_is_there_although_nobody_reads_what_is_printed(folder):
+    """As with ``asr-onnx repair ... | head``, which closes the pipe after some lines."""
+    words = [sys.executable, "-m", "asr_onnx", "repair", "m.onnx", "--calib", "x.npy"]
+    words += ["--providers", "cpu", "--recipe", "asr", "--report", "r.json", "--force"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        told = process.stderr.read().decode()
+    assert "Traceback" not in told
+    assert json.loads(Path("r.json").read_text())["output"] == "m.sparse.onnx"
