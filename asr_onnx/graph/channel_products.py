@@ -90,8 +90,10 @@ def _make(walk: Walk, node: onnx.NodeProto, made: Labels, read: IntArray | None)
     """Note a product's labels, with those of its bias, and whether its weight can be written."""
     output = node.output[0]
     if len(node.input) > 2 and node.input[2]:
-        shape = walk.shape(node.input[2]) or (None,)
-        if shape[-1:] != (1,) and len(shape):
+        shape = walk.shape(node.input[2])
+        if shape is None:
+            shape = (None,)
+        if shape and shape[-1] != 1:
             walk.cut(node, 2, len(shape) - 1, made.ids)
     storage = walk.constants.storage(node.input[1], walk.topology.producer[output])
     if isinstance(storage, str):

@@ -107,7 +107,9 @@ class Walk:
         tensor = node.input[index]
         shape = self.shape(tensor)
         if not self.is_constant(tensor):
-            self.atoms.close(ids, f"{label(node)} reads '{tensor}', which is computed at run time")
+            reason = f"{label(node)} reads '{tensor}', which is computed at run time"
+            self.atoms.close(ids, reason)
+            self.close([tensor], reason)
         elif tensor in self.topology.sparse:
             self.atoms.close(ids, f"'{tensor}' is stored sparse")
         elif shape is None or shape[axis] != ids.size:

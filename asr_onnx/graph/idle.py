@@ -41,10 +41,16 @@ class Idle:
     steady: Mapping[int, Sequence[Site]]
 
 
-def find_idle(model: onnx.ModelProto, channels: Channels, sites: Sequence[Site]) -> Idle:
+def find_idle(
+    model: onnx.ModelProto,
+    channels: Channels,
+    sites: Sequence[Site],
+    values: Mapping[str, FloatArray],
+) -> Idle:
     """The idle atoms of ``channels``, which are of the model, as far as ``sites`` tell.
 
-    An atom stays if a product reads or makes it that is no site.
+    ``values`` are ``values_of`` the tensors of ``steady_atoms``.  An atom stays if a product reads
+    or makes it that is no site.
     """
     by_output = {s.output: s for s in sites}
     open_ones = {a for g in channels.groups if not g.reason and g.producers for a in g.atoms}
@@ -57,7 +63,7 @@ def find_idle(model: onnx.ModelProto, channels: Channels, sites: Sequence[Site])
             if atom in reading:
                 reading[atom].append(by_output[output])
     unread = frozenset(a for a, readers in reading.items() if not readers)
-    same = _steady(model, channels, by_output)
+    same = steady_atoms(model, channels, sites, values)
     steady = {
         a: readers
         for a, readers in reading.items()
@@ -77,11 +83,7 @@ def passes_on(node: onnx.NodeProto, site: Site, value: float) -> bool:
     if OPERATORS[site.op].linear:
         places = [p.storage for p in (site.norm and site.norm.mean, site.carrier) if p]
         return not OPERATORS[site.op].bias_behind or any(places)
-    given = attributes(node)
-    padded = given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID") or any(
-        given.get("pads", ())
-    )
-    return site.op == "Conv" and not padded
+    return site.op == "Conv" and not _pads(node)
 
 
 def values_of(tensor: AnyArray, labels: Labels) -> FloatArray:
@@ -92,6 +94,7 @@ def values_of(tensor: AnyArray, labels: Labels) -> FloatArray:
     along = np.moveaxis(tensor, labels.axis, 0).reshape(labels.ids.size, -1)
     slack = _ROUNDING * float(np.finfo(tensor.dtype).eps)
     low, high = along.min(axis=1).astype(np.float64), along.max(axis=1).astype(np.float64)
+    low[~np.isfinite(high - low)] = np.nan
     same = high - low <= slack * np.maximum(np.abs(low), np.abs(high))
     return np.asarray(np.where(same, (low + high) / 2, np.nan))
 
@@ -121,27 +124,55 @@ def _silent(ids: IntArray, site: Site | None) -> set[int]:
     return {*ids.tolist()} - {*ids[makes].tolist()}
 
 
-def _steady(
-    model: onnx.ModelProto, channels: Channels, sites: Mapping[str, Site]
+def steady_atoms(
+    model: onnx.ModelProto,
+    channels: Channels,
+    sites: Sequence[Site],
+    values: Mapping[str, FloatArray] | None = None,
 ) -> dict[str, set[int]]:
-    """By tensor the atoms whose channels are there the same for all data."""
-    topology = Topology(model.graph)
+    """By tensor the atoms whose channels are there the same for all data.
+
+    Without ``values`` that is for inputs of one size.  With them it is for all sizes: a channel has
+    one value all along, zero where a node pads.
+    """
+    topology, by_output = Topology(model.graph), {s.output: s for s in sites}
     atoms = {t: {*labels.ids.tolist()} for t, labels in channels.tensors.items()}
     found: dict[str, set[int]] = {}
     for node in topology.nodes:
         made = [t for t in node.output if t in atoms]
         if not made:
             continue
+        bias_is_constant = all(topology.is_constant(t) for t in node.input[2:] if t)
         if (output := node.output[0]) in channels.outputs:
-            found[output] = _silent(channels.outputs[output], sites.get(output))
+            silent = _silent(channels.outputs[output], by_output.get(output))
+            found[output] = silent if bias_is_constant else set()
             continue
         shape = FOLLOWS.get(node.op_type, len(node.input))
         read = {t for i, t in enumerate(node.input) if t and i != shape}
         read = {t for t in read if not topology.is_constant(t)}
-        told = read <= atoms.keys() and node.op_type not in _COUNTING
+        told = read <= atoms.keys() and not _counts(node)
         varying = {a for t in read & atoms.keys() for a in atoms[t] - found.get(t, set())}
+        for t in read & (values or {}).keys():
+            assert values is not None
+            wrong = np.isnan(values[t]) | ((values[t] != 0) & _pads(node))
+            varying |= {*channels.tensors[t].ids[wrong].tolist()}
         for t in made:
             found[t] = atoms[t] - varying if told else set()
-            if t in channels.depthwise:
-                found[t] |= _silent(channels.depthwise[t], sites.get(t))
+            if t in channels.depthwise and bias_is_constant:
+                found[t] |= _silent(channels.depthwise[t], by_output.get(t))
     return found
+
+
+def _counts(node: onnx.NodeProto) -> bool:
+    """Whether what a node makes of equal elements depends on more than these."""
+    extrapolates = b"tf_crop_and_resize" in attributes(node).values()
+    fills = node.op_type == "Pad" and (len(node.input) > 2 and node.input[2] != "")
+    return node.op_type in _COUNTING or extrapolates or fills or "value" in attributes(node)
+
+
+def _pads(node: onnx.NodeProto) -> bool:
+    """Whether a node adds zeros around the data."""
+    given = attributes(node)
+    same = given.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID")
+    around = same or any(given.get("pads", ())) or bool(given.get("ceil_mode"))
+    return node.op_type == "Pad" or (around and node.op_type != "MaxPool")

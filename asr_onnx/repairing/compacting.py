@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,7 @@ from asr_onnx.graph.channels import Channels, find_channels
 from asr_onnx.graph.cost import Cost, cost_of
 from asr_onnx.graph.cut import Network
 from asr_onnx.graph.fold import fold
-from asr_onnx.graph.idle import Idle, bias_change, find_idle, passes_on, values_of
+from asr_onnx.graph.idle import bias_change, find_idle, passes_on, steady_atoms, values_of
 from asr_onnx.graph.model_file import apply
 from asr_onnx.graph.narrow import narrow, sparing
 from asr_onnx.graph.records import Patch, Site
@@ -57,8 +58,7 @@ def compacted(model: onnx.ModelProto, feeds: Feeds, device: Device) -> Compacted
     while True:
         sites = tuple(_makers(narrower).values())
         channels = find_channels(narrower, Shapes.of(narrower, sizes))
-        idle = find_idle(narrower, channels, sites)
-        gone, changes, held = _leaving(narrower, channels, idle, feeds, device)
+        gone, changes, held = _leaving(narrower, channels, sites, feeds, device)
         if not gone:
             break
         patch = Patch()
@@ -85,7 +85,7 @@ def idle_channels(model: onnx.ModelProto, feeds: Feeds, device: Device) -> int:
     sites = tuple(_makers(model).values())
     sizes = {name: array.shape for name, array in feeds.items()}
     channels = find_channels(model, Shapes.of(model, sizes))
-    gone, *_ = _leaving(model, channels, find_idle(model, channels, sites), feeds, device)
+    gone, *_ = _leaving(model, channels, sites, feeds, device)
     return sum(int(np.isin(ids, sorted(gone)).sum()) for ids in channels.outputs.values())
 
 
@@ -95,17 +95,22 @@ def _makers(model: onnx.ModelProto) -> dict[str, Site]:
 
 
 def _leaving(
-    model: onnx.ModelProto, channels: Channels, idle: Idle, feeds: Feeds, device: Device
+    model: onnx.ModelProto,
+    channels: Channels,
+    sites: Sequence[Site],
+    feeds: Feeds,
+    device: Device,
 ) -> tuple[set[int], dict[str, FloatArray], int]:
     """Atoms that go, what that adds to the outputs of products, and how many are held."""
-    known = _values(model, channels, idle, feeds, device)
+    known = _values(model, channels, sites, feeds, device)
+    idle = find_idle(model, channels, sites, known)
     network = Network.of(model)
     free = {
         atom
-        for atom, sites in idle.steady.items()
+        for atom, readers in idle.steady.items()
         if all(
             passes_on(network.topology.nodes[s.index], s, value)
-            for s in sites
+            for s in readers
             for value in known[s.input][channels.tensors[s.input].ids == atom]
         )
     }
@@ -120,15 +125,18 @@ def _leaving(
 
 
 def _values(
-    model: onnx.ModelProto, channels: Channels, idle: Idle, feeds: Feeds, device: Device
+    model: onnx.ModelProto,
+    channels: Channels,
+    sites: Sequence[Site],
+    feeds: Feeds,
+    device: Device,
 ) -> dict[str, FloatArray]:
-    """By tensor that steady atoms are read from its channels' values, NaN where they vary."""
-    wanted = sorted({s.input for sites in idle.steady.values() for s in sites})
+    """By tensor with steady atoms its channels' values, NaN where they vary."""
+    wanted = sorted(t for t, atoms in steady_atoms(model, channels, sites).items() if atoms)
     if not wanted:
         return {}
     network = Network.of(model)
-    nodes = network.topology.ancestors(wanted, set())
-    segment = network.segment(nodes, wanted, feeds)
-    assert segment, "what a product reads of labelled channels is computed"
+    segment = network.segment(network.topology.ancestors(wanted, set()), wanted, feeds)
+    assert segment, "labelled tensors are computed"
     found = Runner(segment.model, device, wanted, weights=segment.weights, once=True).run(feeds)
     return {t: values_of(array, channels.tensors[t]) for t, array in found.items()}

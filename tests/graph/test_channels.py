@@ -119,6 +119,12 @@ def test_shuffled_channels_keep_their_partners():
     assert channels.inputs["y"].tolist() == np.repeat(channels.outputs["a"][:4], 2).tolist()
 
 
+def test_a_bias_for_all_channels_is_not_cut():
+    weights = {"w": (4, 3, 3, 3), "m": (4, 5), "c": (), "n": (5, 2)}
+    nodes = f"{STEM} p = GlobalAveragePool (a) f = Flatten (p) q = Gemm (f, m, c) y = Gemm (q, n)"
+    assert free(found(nodes, weights, "float[N,2] y")) == [(4, "a"), (5, "q")]
+
+
 def test_channels_that_only_become_positions_stay():
     weights = {"w": (4, 3, 3, 3), "v": (2, 1, 1, 1)}
     channels = found(f"{STEM} h = DepthToSpace <blocksize = 2> (a) {HEAD}", weights)

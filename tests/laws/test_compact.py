@@ -210,3 +210,44 @@ def test_weights_in_a_file_may_become_small(rng, tmp_path):
     narrower = asr_onnx.load(tmp_path / "c.onnx").proto
     assert [w.after for w in found.widths] == [16]
     np.testing.assert_allclose(run(narrower, x=x)["y"], wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        "d = Conv <group = 4, pads = [1, 1, 1, 1]> (a, dw) r = GlobalAveragePool (d)",
+        "d = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1], count_include_pad = 1> (a) "
+        "r = GlobalAveragePool (d)",
+        "d = Pad (a, pads) r = GlobalAveragePool (d)",
+        "r = ReduceSum <keepdims = 1> (a, axes)",
+    ],
+)
+@pytest.mark.parametrize("side", [1, 6])
+def test_what_depends_on_the_size_is_no_constant(rng, between, side):
+    w1 = normal(rng, 4, 3, 1, 1)
+    w1[1] = 0
+    model = net(
+        f"""g (float[N, 3, H, W] x) => (float[N, 2, K, L] y) {{
+            a = Conv(x, w1, b1) {between} y = Conv(r, w2)
+        }}""",
+        w1=w1, b1=[0.5, 2.0, 0.1, -0.2], w2=normal(rng, 2, 4, 1, 1), dw=normal(rng, 4, 1, 3, 3),
+    )  # fmt: skip
+    for name, value in (("pads", [0, 0, 1, 1, 0, 0, 1, 1]), ("axes", [2, 3])):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(value), name))
+    found = asr_onnx.compact(model, input_shapes={"x": (2, 3, side, side)})
+    x = normal(rng, 2, 3, 9, 5)
+    np.testing.assert_allclose(run(found.model, x=x)["y"], run(model, x=x)["y"], rtol=1e-4)
+
+
+def test_a_bias_that_is_computed_keeps_its_channels(rng):
+    w1 = normal(rng, 3, 4)
+    w1[:, 1] = 0
+    model = net(
+        """g (float[N, 3] x) => (float[N, 2] y) {
+            shift = Gemm(x, w3)
+            a = Gemm(x, w1, shift)
+            y = Gemm(a, w2)
+        }""",
+        w1=w1, w2=normal(rng, 4, 2), w3=normal(rng, 3, 4),
+    )  # fmt: skip
+    assert not asr_onnx.compact(model).widths

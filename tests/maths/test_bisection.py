@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asr_onnx.maths.bisection import search
-from asr_onnx.repairing.amount_search import FIRST, STEPS
-from asr_onnx.repairing.trials import POINTS
+from asr_onnx.repairing.amount_search import STEPS
+from asr_onnx.repairing.trials import AMOUNTS, POINTS
 
 
 def ends(steps):
@@ -32,7 +32,9 @@ def test_where_passing_is_monotone_the_largest_that_passes_is_found(high, data):
 
 @pytest.mark.parametrize("limit", range(POINTS))
 def test_so_many_steps_as_are_allowed_close_the_gap_wherever_it_is(limit):
-    passed, failed = ends(search(lambda amount: amount <= limit, 0, POINTS, FIRST, STEPS))
+    passed, failed = ends(
+        search(lambda amount: amount <= limit, 0, POINTS, AMOUNTS["sparsity"].first, STEPS)
+    )
     assert (passed or 0, failed or POINTS) == (limit, limit + 1)
 
 
