@@ -13,7 +13,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import onnx
 from threadpoolctl import threadpool_limits
 
-from asr_onnx.arrays import Feeds, Outputs
+from asr_onnx.arrays import Outputs
 from asr_onnx.data.batches import Batches, as_batches
 from asr_onnx.data.enough import FEW
 from asr_onnx.data.noise import noise
@@ -105,12 +105,11 @@ def compact(
     """
     check_readable(proto)
     inputs = with_shapes(model_inputs(proto), input_shapes or {})
+    device = choose_device((execution or Execution()).providers)
     if data is None:
-        feeds: Feeds = noise(inputs)
-    else:
-        batches = as_batches(data, inputs, holdout=0.0)
-        feeds = batches.feeds(batches.batches[0])
-    return compacted(proto, feeds, choose_device((execution or Execution()).providers))
+        return compacted(proto, noise(inputs), device, of="noise")
+    batches = as_batches(data, inputs, holdout=0.0)
+    return compacted(proto, batches.feeds(batches.batches[0]), device)
 
 
 def repair(

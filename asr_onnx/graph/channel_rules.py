@@ -165,6 +165,8 @@ _REDUCE = ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum
 
 # Which input is a shape that the rule has checked to follow when channels go.
 FOLLOWS = {"Reshape": 1, "Expand": 1, "Resize": 3}
+# Operators whose inputs are all data that their rule has looked at.
+JOINS = frozenset(_ELEMENTWISE) | {"Concat", "MatMul"}
 RULES: dict[str, Rule] = {
     **MOVES,
     **dict.fromkeys(_ELEMENTWISE, elementwise),

@@ -107,9 +107,7 @@ class Walk:
         tensor = node.input[index]
         shape = self.shape(tensor)
         if not self.is_constant(tensor):
-            reason = f"{label(node)} reads '{tensor}', which is computed at run time"
-            self.atoms.close(ids, reason)
-            self.close([tensor], reason)
+            self.atoms.close(ids, f"{label(node)} reads '{tensor}', which is computed at run time")
         elif tensor in self.topology.sparse:
             self.atoms.close(ids, f"'{tensor}' is stored sparse")
         elif shape is None or shape[axis] != ids.size:

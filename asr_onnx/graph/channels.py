@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 
 from asr_onnx.arrays import IntArray
-from asr_onnx.graph.channel_rules import FOLLOWS, RULES, unknown
+from asr_onnx.graph.channel_rules import FOLLOWS, JOINS, RULES, unknown
 from asr_onnx.graph.channel_walk import Cut, Walk, label
 from asr_onnx.graph.inputs import Shape
 from asr_onnx.graph.labels import Labels
@@ -80,6 +80,8 @@ def find_channels(model: onnx.ModelProto, shapes: Shapes) -> Channels:
         reads = walk.topology.reads(index)
         if reason := rule(walk, node):
             walk.close(reads, f"{label(node)} {reason}")
+        if node.op_type not in JOINS:  # only their first input is data that is handed on
+            walk.close(node.input[1:], f"{label(node)} reads them as a parameter")
         follows = FOLLOWS.get(node.op_type, len(node.input))
         followed = node.input[follows : follows + 1] if node.output[0] in walk.labels else ()
         walk.close_origins(set(reads) - {*followed}, f"{label(node)} reads their number")

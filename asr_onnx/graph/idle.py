@@ -22,9 +22,11 @@ from asr_onnx.graph.records import Site
 from asr_onnx.graph.rows import to_rows
 from asr_onnx.graph.wiring import Topology
 
-# Operators whose value of equal elements depends on how many there are, which may be open.
+# Operators that end what is constant: what they make of equal elements depends on how many there
+# are, which may be open.
 _COUNTING = frozenset(
     {"ReduceSum", "ReduceSumSquare", "ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp"}
+    | {"InstanceNormalization", "MeanVarianceNormalization"}  # which blow rounding up
     | {"ReduceProd", "GlobalLpPool", "LpPool", "LpNormalization", "Softmax", "LogSoftmax"}
 )
 _ROUNDING = 8  # units in the last place by which equal values may differ after some operators
@@ -81,8 +83,7 @@ def passes_on(node: onnx.NodeProto, site: Site, value: float) -> bool:
     if np.isnan(value) or value == 0:
         return value == 0
     if OPERATORS[site.op].linear:
-        places = [p.storage for p in (site.norm and site.norm.mean, site.carrier) if p]
-        return not OPERATORS[site.op].bias_behind or any(places)
+        return True
     return site.op == "Conv" and not _pads(node)
 
 
@@ -91,11 +92,12 @@ def values_of(tensor: AnyArray, labels: Labels) -> FloatArray:
 
     Values that differ by rounding are one.
     """
-    along = np.moveaxis(tensor, labels.axis, 0).reshape(labels.ids.size, -1)
-    slack = _ROUNDING * float(np.finfo(tensor.dtype).eps)
-    low, high = along.min(axis=1).astype(np.float64), along.max(axis=1).astype(np.float64)
-    low[~np.isfinite(high - low)] = np.nan
-    same = high - low <= slack * np.maximum(np.abs(low), np.abs(high))
+    along = np.moveaxis(tensor, labels.axis, 0).reshape(labels.ids.size, -1).astype(np.float64)
+    eps = np.finfo(tensor.dtype).eps if tensor.dtype.kind == "f" else 0.0
+    low, high = along.min(axis=1), along.max(axis=1)
+    finite = np.isfinite(low) & np.isfinite(high)
+    low, high = (np.where(finite, side, np.nan) for side in (low, high))
+    same = high - low <= _ROUNDING * float(eps) * np.maximum(np.abs(low), np.abs(high))
     return np.asarray(np.where(same, (low + high) / 2, np.nan))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -27,6 +28,7 @@ from asr_onnx.graph.tensor_values import (
     refer,
 )
 from asr_onnx.graph.validate import check_graph, check_names, check_stored
+from asr_onnx.graph.wiring import subgraphs
 from asr_onnx.limits import PROTOBUF, check_file
 
 
@@ -167,7 +169,7 @@ def apply(proto: onnx.ModelProto, patch: Patch) -> onnx.ModelProto:
             holders[node.output[0]] = next(a.t for a in node.attribute if a.name == "value")
     for name, value in patch.values.items():
         _set_value(holders[name], name, value)
-    taken = {t for n in proto.graph.node for t in [*n.input, *n.output]} | set(holders)
+    taken = set(_names(proto.graph))
     by_output = {n.output[0]: n for n in result.graph.node if n.output}
     for output, bias in patch.biases.items():
         name = _fresh(f"{output}_bias", taken)
@@ -208,6 +210,16 @@ def _finite(name: str, value: AnyArray) -> None:
         raise ModelError(
             f"repaired tensor '{name}' does not fit into {value.dtype}: nothing is written"
         )
+
+
+def _names(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of all tensors, those within bodies included."""
+    for values in (graph.input, graph.output, graph.value_info, graph.initializer):
+        yield from (v.name for v in values)
+    for node in graph.node:
+        yield from (*node.input, *node.output)
+        for body in subgraphs(node):
+            yield from _names(body)
 
 
 def _fresh(name: str, taken: set[str]) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from asr_onnx.arrays import Feeds, FloatArray
+from asr_onnx.arrays import Feeds, FloatArray, Outputs
+from asr_onnx.errors import AsrError, CalibrationError
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph.channels import Channels, find_channels
 from asr_onnx.graph.cost import Cost, cost_of
@@ -29,8 +30,8 @@ from asr_onnx.repairing.self_check import SAME, require_same
 class Compacted:
     """The narrower model, and what became of each product that makes fewer channels now.
 
-    ``held``: channels that are the same for all data and stay, as a product with padding reads
-    them.  Costs are per sample, of the model before and of this one.
+    ``held``: channels that are the same for all data and stay, as no bias can do what they do.
+    Costs are per sample, of the model before and of this one.
     """
 
     model: onnx.ModelProto
@@ -45,13 +46,15 @@ class Compacted:
         return sum(w.before - w.after for w in self.widths)
 
 
-def compacted(model: onnx.ModelProto, feeds: Feeds, device: Device) -> Compacted:
+def compacted(
+    model: onnx.ModelProto, feeds: Feeds, device: Device, of: str = "the data"
+) -> Compacted:
     """The model without its idle channels; ``feeds`` tell what constant ones are, and check it.
 
     What a channel that is the same for all data adds to the products that read it goes into their
     biases.  Removing channels can leave others idle, so this goes on until none is.
     Raises ``ModelError`` when the model cannot be run, and if the result differed by more than
-    rounding.
+    rounding; ``CalibrationError`` when it makes NaN of the feeds, which are ``of`` some kind.
     """
     sizes = {name: array.shape for name, array in feeds.items()}
     narrower = model
@@ -65,11 +68,14 @@ def compacted(model: onnx.ModelProto, feeds: Feeds, device: Device) -> Compacted
         for site in (s for s in sites if s.output in changes):
             patch |= fold(site, site.weight.value, changes[site.output])
         narrower = apply(narrower, patch)
-        narrower = narrow(narrower, find_channels(narrower, channels.shapes), gone)
+        again = find_channels(narrower, channels.shapes)  # there are new biases
+        assert again.groups == channels.groups, "no weight changes its shape"
+        narrower = narrow(narrower, again, gone)
     if narrower is not model:
         expected = Runner(model, device, once=True).run(feeds)
+        _require_numbers(expected, of)
         final = Runner(narrower, device, once=True).run(feeds)
-        require_same(expected, final, "that of the model given", SAME)
+        require_same(expected, final, "that of the model given", SAME, alike=True)
     before, after = _makers(model), _makers(narrower)
     widths = (
         Width((site.label,), site.channels, after[output].channels)
@@ -81,12 +87,27 @@ def compacted(model: onnx.ModelProto, feeds: Feeds, device: Device) -> Compacted
 
 
 def idle_channels(model: onnx.ModelProto, feeds: Feeds, device: Device) -> int:
-    """How many channels ``compacted`` would remove at the least, counted where they are made."""
-    sites = tuple(_makers(model).values())
+    """How many channels ``compacted`` would remove at the least, counted where they are made.
+
+    0 where that cannot be told.
+    """
     sizes = {name: array.shape for name, array in feeds.items()}
-    channels = find_channels(model, Shapes.of(model, sizes))
-    gone, *_ = _leaving(model, channels, sites, feeds, device)
+    try:
+        sites = tuple(_makers(model).values())
+        channels = find_channels(model, Shapes.of(model, sizes))
+        gone, *_ = _leaving(model, channels, sites, feeds, device)
+    except AsrError:  # a remark is no reason to lose the repair it is about
+        return 0
     return sum(int(np.isin(ids, sorted(gone)).sum()) for ids in channels.outputs.values())
+
+
+def _require_numbers(outputs: Outputs, of: str) -> None:
+    for name, value in outputs.items():
+        if np.asarray(value).dtype.kind == "f" and np.isnan(value).any():
+            raise CalibrationError(
+                f"output '{name}' of the model is NaN on {of}: give --calib, samples like those in "
+                "use"
+            )
 
 
 def _makers(model: onnx.ModelProto) -> dict[str, Site]:
@@ -117,7 +138,9 @@ def _leaving(
     gone = sparing(channels, free | idle.unread)
     changes: dict[str, FloatArray] = {}
     for site in {s.output: s for a in gone & free for s in idle.steady[a]}.values():
-        going = np.isin(channels.tensors[site.input].ids, sorted(gone & free))
+        # What it has no weights for may have any values.
+        read = [a for a in gone & free if site.output in {s.output for s in idle.steady[a]}]
+        going = np.isin(channels.tensors[site.input].ids, sorted(read))
         change = bias_change(site, np.where(going, known[site.input], 0.0))
         if change.any():
             changes[site.output] = change

@@ -18,10 +18,7 @@ def summary(found: Compacted, written: Path) -> Iterator[str]:
     if found.widths:
         yield change({"before": asdict(found.cost_before), "after": asdict(found.cost)})
     if found.held:
-        yield (
-            f"{found.held:,} more are constant, but are read by convolutions that pad: their edges "
-            "would change"
-        )
+        yield f"{found.held:,} more do not depend on the data, but no bias can do what they do"
 
 
 def table(found: Compacted) -> Table:

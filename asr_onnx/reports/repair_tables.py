@@ -112,7 +112,7 @@ def summary(result: RepairResult, judgement: Judgement, written: Path | None) ->
     if cost := _cost(result):
         yield change(cost)
     if result.idle:
-        yield f"{result.idle:,} channels do nothing any more: compact removes them, exactly"
+        yield f"at least {result.idle:,} channels do nothing: compact removes them, exactly"
     yield f"{result.solve_images} samples solved on, {result.held_out_images} held out"
     yield from rungs(result)
 

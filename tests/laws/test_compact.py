@@ -11,7 +11,7 @@ from models import norm_net, normal, run
 from moving_networks import moving_networks
 
 import asr_onnx
-from asr_onnx.errors import ModelError, UsageError
+from asr_onnx.errors import CalibrationError, ModelError, UsageError
 from asr_onnx.graph.model_file import apply
 from asr_onnx.graph.records import Patch
 from asr_onnx.graph.rows import from_rows, to_rows
@@ -167,8 +167,9 @@ def test_removal_goes_on_until_nothing_is_idle(rng):
 
 def test_a_network_without_idle_channels_is_as_it_was(rng):
     model = norm_net(rng)
+    before = model.SerializeToString()
     found = asr_onnx.compact(model)
-    assert found.model.SerializeToString() == model.SerializeToString()
+    assert found.model.SerializeToString() == before
     assert found.removed == 0 and not found.widths
 
 
@@ -251,3 +252,72 @@ def test_a_bias_that_is_computed_keeps_its_channels(rng):
         w1=w1, w2=normal(rng, 4, 2), w3=normal(rng, 3, 4),
     )  # fmt: skip
     assert not asr_onnx.compact(model).widths
+
+
+def test_a_scale_that_is_computed_keeps_its_channels(rng):
+    """Of two of them; one alone would be broadcast."""
+    model = net(
+        """g (float[N, 3] x) => (float[N, 2] y) {
+            all = Gemm(x, w3)
+            scale = ReduceMean<axes = [0], keepdims = 0>(all)
+            a = Gemm(x, w1)
+            n = LayerNormalization<axis = -1>(a, scale)
+            y = Gemm(n, w2)
+        }""",
+        w1=normal(rng, 3, 4), w2=normal(rng, 4, 2), w3=normal(rng, 3, 4),
+    )  # fmt: skip
+    assert not asr_onnx.compact(model).widths
+
+
+def test_what_a_reader_has_no_weight_for_may_be_anything(rng):
+    """Channel 1 is 2 to the reader ``y``; channel 2 varies by place, and only ``z`` reads it."""
+    w1 = normal(rng, 4, 3, 1, 1)
+    w1[1:3] = 0
+    w2, place = normal(rng, 2, 4, 1, 1), np.zeros((1, 4, 5, 5), np.float32)
+    w2[:, 2], place[:, 2] = 0, normal(rng, 5, 5)
+    model = net(
+        """g (float[N, 3, 5, 5] x) => (float[N, 2, 5, 5] y) {
+            a = Conv(x, w1, b1)
+            b = Add(a, place)
+            y = Conv(b, w2)
+        }""",
+        w1=w1, b1=[0.5, 2.0, 0.1, -0.2], w2=w2, place=place,
+    )  # fmt: skip
+    found = asr_onnx.compact(model)
+    x = normal(rng, 2, 3, 5, 5)
+    assert found.removed == 2
+    np.testing.assert_allclose(run(found.model, x=x)["y"], run(model, x=x)["y"], atol=1e-5)
+
+
+def test_classes_have_to_agree_as_well(rng, monkeypatch):
+    model = chain(rng)
+    (y,) = model.graph.output
+    model.graph.node.append(onnx.helper.make_node("ArgMax", ["y"], ["c"], axis=1))
+    y.CopyFrom(onnx.helper.make_tensor_value_info("c", onnx.TensorProto.INT64, ["N", 1, 6, 6]))
+    assert asr_onnx.compact(model).removed == 1
+    other = 99 - 198 * np.round(run(model, x=normal(rng, 9, 3, 6, 6))["c"].mean())  # class
+    wrong = compacting.bias_change
+    monkeypatch.setattr(compacting, "bias_change", lambda *a: np.add(wrong(*a), [-other, other]))
+    with pytest.raises(ModelError, match="'c' of the model is not that of the model given"):
+        asr_onnx.compact(model)
+
+
+def test_a_new_bias_takes_no_name_that_is_there(rng):
+    model = chain(rng)
+    unread = onnx.helper.make_tensor_value_info("y_bias", onnx.TensorProto.FLOAT, [2])
+    model.graph.input.append(unread)
+    found = asr_onnx.compact(model)
+    assert found.removed == 1
+    assert found.model.graph.input[1] == unread
+    assert "y_bias" not in weights(found.model)
+
+
+def test_noise_that_a_model_makes_nothing_of_asks_for_data(rng):
+    model = chain(rng)
+    model.graph.node.append(onnx.helper.make_node("Log", ["x"], ["logs"]))
+    model.graph.output.append(
+        onnx.helper.make_tensor_value_info("logs", onnx.TensorProto.FLOAT, ["N", 3, 6, 6])
+    )
+    with pytest.raises(CalibrationError, match="'logs' of the model is NaN on noise: give --calib"):
+        asr_onnx.compact(model)
+    assert asr_onnx.compact(model, np.abs(normal(rng, 4, 3, 6, 6))).removed == 1
