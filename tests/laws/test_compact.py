@@ -255,17 +255,15 @@ def test_a_bias_that_is_computed_keeps_its_channels(rng):
 
 
 def test_a_scale_that_is_computed_keeps_its_channels(rng):
-    """Of two of them; one alone would be broadcast."""
+    """One channel alone would be broadcast, and go unnoticed."""
     model = net(
-        """g (float[N, 3] x) => (float[N, 2] y) {
-            all = Gemm(x, w3)
+        """g (float[N, 4] x) => (float[N, 4] y) {
+            all = Gemm(x, w)
             scale = ReduceMean<axes = [0], keepdims = 0>(all)
-            a = Gemm(x, w1)
-            n = LayerNormalization<axis = -1>(a, scale)
-            y = Gemm(n, w2)
+            y = LayerNormalization<axis = -1>(x, scale)
         }""",
-        w1=normal(rng, 3, 4), w2=normal(rng, 4, 2), w3=normal(rng, 3, 4),
-    )  # fmt: skip
+        w=normal(rng, 4, 4),
+    )
     assert not asr_onnx.compact(model).widths
 
 
