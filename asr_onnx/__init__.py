@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from asr_onnx.evaluation.gates import Gates as Gates
     from asr_onnx.graph.model_file import load as load
     from asr_onnx.graph.saving import save as save
-    from asr_onnx.options import Execution as Execution
+    from asr_onnx.machine import Execution as Execution
     from asr_onnx.options import PruneOptions as PruneOptions
     from asr_onnx.options import RepairOptions as RepairOptions
     from asr_onnx.options import recipe as recipe
@@ -68,7 +68,8 @@ _MODULES = {
     "evaluation.gates": ("Failure", "Gates"),
     "graph.model_file": ("load",),
     "graph.saving": ("save",),
-    "options": ("Execution", "PruneOptions", "RepairOptions", "recipe"),
+    "machine": ("Execution",),
+    "options": ("PruneOptions", "RepairOptions", "recipe"),
     "pipeline": ("compact", "inspect", "prune", "repair", "repair_all"),
     "pruning.inspection": ("Inspection",),
     "repairing.compacting": ("Compacted",),

@@ -5,7 +5,6 @@ An option is declared once, and its choices are the table it chooses from; see `
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
@@ -13,6 +12,7 @@ from typing import Any, ClassVar
 from asr_onnx.declare import fill, flag, one_of, option
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.operators import OPERATORS
+from asr_onnx.maths.clipping import RANGES
 from asr_onnx.maths.densities import BY_ERROR, DENSITIES, Density
 from asr_onnx.maths.masks import check_sparsity
 from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_prior
@@ -23,6 +23,9 @@ from asr_onnx.pruning.patterns import PATTERNS, Channel, Pattern, Unstructured, 
 
 BN_STATS = ("dense", "cumulative", "ema")
 OPS = tuple(OPERATORS)
+FLOAT32, INT8 = "float32", "int8"
+PRECISIONS = (FLOAT32, INT8)
+ENGINES = ("tensorrt", "onnxruntime")
 GIVEN = "given"  # the criterion of a model that is pruned already: its zeros are the mask
 SPARSITY = 0.9
 MACS = 0.7
@@ -232,6 +235,25 @@ class RepairOptions(PruneOptions):
     bn_batch_size: int = option(128, "Of a re-estimation.")
     bn_batches: int = option(20, "Of --bn-stats ema.")
 
+    precision: str = option(
+        FLOAT32,
+        "What weights and activations are in the model that is written; int8: in pairs of "
+        "QuantizeLinear and DequantizeLinear, BatchNormalization folded.",
+        choices=PRECISIONS,
+    )
+    engine: str = option(
+        "tensorrt",
+        "The engine that --precision int8 is for.",
+        choices=ENGINES,
+        flag="--for",
+    )
+    ranges: str = option(
+        "mse",
+        "Of --precision int8: how far activations reach before they are cut off; mse: with the "
+        "least squared error.",
+        choices=RANGES,
+    )
+
     _given: ClassVar[Mapping[str, Any]]  # the fields that were given; of each record its own
 
     def __post_init__(self) -> None:
@@ -252,10 +274,29 @@ class RepairOptions(PruneOptions):
                 f"pattern {self.pattern} weighs channels by obs: a search of single weights of "
                 "your own finds none"
             )
+        if self.quantizes:
+            self._check_quantized()
         if not 0 < self.bn_momentum <= 1:
             raise UsageError(f"momentum {self.bn_momentum:g} is outside (0, 1]")
         if self.bn_batch_size < 2 or self.bn_batches < 1:
             raise UsageError("re-estimation needs at least one batch of two images")
+
+    def _check_quantized(self) -> None:
+        if self.narrows:
+            raise UsageError(
+                "int8 and the pattern channel go one after the other: quantize what "
+                "repair with --pattern channel writes"
+            )
+        if self.one_shot or self.keep_first or self.bn_stats != "dense":
+            raise UsageError(
+                "precision int8 repairs layer by layer, with BatchNormalization "
+                "folded: leave out one-shot, keep-first and bn-stats"
+            )
+
+    @property
+    def quantizes(self) -> bool:
+        """Whether integers take the place of float32."""
+        return self.precision == INT8
 
     @property
     def rungs(self) -> tuple[RepairOptions, ...]:
@@ -306,29 +347,6 @@ class RepairOptions(PruneOptions):
                 f"{', '.join(flag(n).lstrip('-') for n in chosen)}"
             )
         return RepairOptions(**{**self._given, "recipe": self.recipe, "criterion": GIVEN})
-
-
-@dataclass(frozen=True)
-class Execution:
-    """Where and with how much memory networks run; no result depends on it but for rounding.
-
-    ``memory_limit`` in bytes; ``None``: half of the free memory.
-    """
-
-    providers: str = option("auto", "auto, cpu, cuda or cuda:N.")
-    memory_limit: int | None = option(
-        None,
-        "For live tensors, e.g. 2GiB; beyond it they go to disk.  [default: half of the free "
-        "memory]",
-        kind="bytes",
-    )
-
-    def __post_init__(self) -> None:
-        fill(self)
-        if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", self.providers):
-            raise UsageError(f"provider '{self.providers}' is not one of auto, cpu, cuda, cuda:N")
-        if self.memory_limit is not None and self.memory_limit < 0:
-            raise UsageError(f"memory limit {self.memory_limit} is negative")
 
 
 def _plain(value: Any) -> Any:

@@ -30,13 +30,19 @@ from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.sites import Survey, find_sites, with_heads
-from asr_onnx.options import AUTO, OPS, Execution, PruneOptions, RepairOptions
+from asr_onnx.machine import Execution
+from asr_onnx.maths.clipping import RANGES
+from asr_onnx.options import AUTO, OPS, PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
 from asr_onnx.pruning.criteria import CRITERIA
 from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.pruning.patterns import Channel, Pattern
+from asr_onnx.quantizing.placement import place
+from asr_onnx.quantizing.quantized import Quantized, quantized, simplified
+from asr_onnx.quantizing.ranges import ranges
+from asr_onnx.quantizing.targets import TARGETS
 from asr_onnx.repairing.compacting import Compacted, compacted
 from asr_onnx.repairing.job import Job
 from asr_onnx.repairing.ladder import Accept, climb
@@ -150,8 +156,11 @@ def repair(
             if progress:
                 progress(done, total, f"{rung.recipe}: {what}" if climbs else what)
 
-        return _repair(proto, batches, [rung], dense, figures, where, report, weighed)[0]
+        return _repair(proto, batches, [rung], dense, figures, where, report, weighed, integers)[0]
 
+    integers = None
+    if options.quantizes:
+        integers = _quantized(proto, dense, batches, options, where, progress)
     few = batches.num_solve + batches.num_held_out < FEW
     return climb(options.rungs, one, accept, thorough=few) if climbs else one(options)
 
@@ -174,7 +183,7 @@ def repair_all(
     found: dict[int, RepairResult] = {}
     together: dict[Hashable, list[int]] = {}
     for number, o in enumerate(cells):
-        if o.recipe == AUTO:
+        if o.recipe == AUTO or o.quantizes:
             found[number] = repair(proto, batches, o, execution=execution, progress=progress)
             continue
         apart = (o.include, o.exclude) if o.narrows else None
@@ -195,8 +204,9 @@ def _repair(
     execution: Execution,
     progress: Progress | None,
     weighed: Weighed | None = None,
+    integers: Quantized | None = None,
 ) -> list[RepairResult]:
-    """Repairs that share their sites, side by side."""
+    """Repairs that share their sites, side by side; with ``integers`` of the network in these."""
     started = time.perf_counter()
     if dense is None and not all(o.chooses_mask for o in cells):
         raise UsageError("criterion 'given' is for a model that is pruned already: give dense, too")
@@ -206,21 +216,61 @@ def _repair(
     figures.axes(proto)  # refuses what the model does not have, before the work
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
+    if integers:
+        model, reference = integers.walked, integers.dense
+    else:
+        model, reference = proto, _reference(proto, dense)
+    if dense is not None:
+        _check_pruned(model, reference)
     with threadpool_limits(1, user_api="blas"):
         if weighed is None:
             with TensorStore(limit) as store:
-                weighed = _weigh(proto, batches, device, store, cells, progress)
+                weighed = _weigh(model, reference, batches, device, store, cells, progress)
         with TensorStore(limit) as store:
-            jobs, outputs = _solve(proto, batches, device, store, cells, dense, weighed, progress)
+            jobs, outputs = _solve(
+                model, reference, batches, device, store, cells, weighed, integers, progress
+            )
     return [
-        job.result(batches, device, started, figures, *found)
+        job.result(proto, batches, device, started, figures, *found)
         for job, found in zip(jobs, outputs, strict=True)
     ]
 
 
-def _check_pruned(sites: Sequence[Site], dense: Mapping[str, Site]) -> None:
+def _reference(proto: onnx.ModelProto, dense: onnx.ModelProto | None) -> onnx.ModelProto:
+    """The dense network, with the names of ``proto``'s tensors."""
+    if dense is None:
+        return proto
+    check_readable(dense)
+    return rename_like(dense, proto)
+
+
+def _quantized(
+    proto: onnx.ModelProto,
+    dense: onnx.ModelProto | None,
+    batches: Batches,
+    options: RepairOptions,
+    execution: Execution,
+    progress: Progress | None,
+) -> Quantized:
+    """The network with integers for activations, whose ranges are the dense network's."""
+    device = choose_device(execution.providers)
+    reference, target = _reference(proto, dense), TARGETS[options.engine]
+    model = simplified(proto)
+    reference = model if dense is None else simplified(reference)
+    placement = place(model, options.exclude)
+    rule = RANGES[options.ranges]
+    found = ranges(
+        reference, placement.tensors, batches, device, rule, target.activations, progress
+    )
+    _, sites = _survey(model, options)
+    return quantized(model, reference, sites, placement, found, target)
+
+
+def _check_pruned(model: onnx.ModelProto, dense: onnx.ModelProto) -> None:
     """Raise ``ModelError`` when the model given as pruned has fewer zeros than the dense one."""
-    zeros = sum(s.zeros for s in sites), sum(dense[s.output].zeros for s in sites)
+    theirs = {s.output: s for s in find_sites(dense, OPS).sites}
+    sites = find_sites(model, OPS).sites
+    zeros = sum(s.zeros for s in sites), sum(theirs[s.output].zeros for s in sites)
     if zeros[0] < zeros[1]:
         raise ModelError(
             f"the model to be repaired has {zeros[0]:,} zeros, the dense one {zeros[1]:,}: are "
@@ -234,15 +284,18 @@ def _survey(proto: onnx.ModelProto, options: PruneOptions) -> tuple[Survey, tupl
     Where channels go, whatever reads them is repaired.
     """
     ops = options.ops
-    if options.narrows:
+    quantizes = isinstance(options, RepairOptions) and options.quantizes
+    if options.narrows or quantizes:
         ops = tuple(op for op in OPS if op in options.ops or not OPERATORS[op].linear)
     survey = find_sites(proto, ops)
-    heads = options.narrows or (isinstance(options, RepairOptions) and options.reconstruct)
+    heads = isinstance(options, RepairOptions) and options.reconstruct
+    heads = heads or options.narrows or quantizes
     return survey, with_heads(proto, survey.sites) if heads else survey.sites
 
 
 def _weigh(
     proto: onnx.ModelProto,
+    reference: onnx.ModelProto,
     batches: Batches,
     device: Device,
     store: TensorStore,
@@ -257,12 +310,12 @@ def _weigh(
         narrowing = Narrowing.of(proto, sites, sizes, first.ops, first.include, first.exclude)
         if not any(o.weighs_channels for o in cells):
             return Weighed(narrowing=narrowing)
-        dense = _dense(proto, sites, batches, device, store)
+        dense = _dense(reference, sites, batches, device, store)
         return Weighed(narrowing=narrowing, removals=weigh_channels(dense, narrowing, progress))
     if not any(o.allocates_by_error for o in cells):
         return Weighed()
     sites = find_sites(proto, first.ops).sites
-    dense = _dense(proto, sites, batches, device, store)
+    dense = _dense(reference, sites, batches, device, store)
     return Weighed(errors=weigh_layers(dense, len(sites), progress))
 
 
@@ -282,7 +335,7 @@ def weigh(
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     with threadpool_limits(1, user_api="blas"), TensorStore(limit) as store:
-        return _weigh(proto, batches, device, store, [options], progress)
+        return _weigh(proto, proto, batches, device, store, [options], progress)
 
 
 def _dense(
@@ -299,23 +352,19 @@ def _dense(
 
 def _solve(
     proto: onnx.ModelProto,
+    reference: onnx.ModelProto,
     batches: Batches,
     device: Device,
     store: TensorStore,
     cells: Sequence[RepairOptions],
-    dense: onnx.ModelProto | None,
     weighed: Weighed,
+    integers: Quantized | None,
     progress: Progress | None,
 ) -> tuple[list[Job], list[tuple[list[Outputs], ...]]]:
     """Solve every site; the solved jobs, and dense, repaired and pruned outputs for each."""
     survey, sites = _survey(proto, cells[0])
-    reference, found = proto, sites
-    if dense is not None:
-        check_readable(dense)
-        reference = rename_like(dense, proto)
-        found = find_sites(reference, OPS).sites
-        _check_pruned(sites, {s.output: s for s in found})
-    jobs = [Job(proto, sites, survey, options, weighed) for options in cells]
+    found = sites if reference is proto else find_sites(reference, OPS).sites
+    jobs = [Job(proto, sites, survey, options, weighed, integers) for options in cells]
     lockstep = Lockstep(
         reference,
         proto,

@@ -11,7 +11,8 @@ from asr_onnx.declare import declared, fields_of
 from asr_onnx.errors import UsageError
 from asr_onnx.evaluation.figures import Figures
 from asr_onnx.evaluation.gates import Gates
-from asr_onnx.options import Execution, PruneOptions, RepairOptions
+from asr_onnx.machine import Execution
+from asr_onnx.options import PruneOptions, RepairOptions
 
 RECORDS = (
     CalibrationOptions, ImageOptions, LabelOptions, Figures, Gates, Execution, PruneOptions,

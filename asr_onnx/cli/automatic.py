@@ -16,7 +16,8 @@ from asr_onnx.evaluation.figures import Figures
 from asr_onnx.evaluation.gates import Gates
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.execution.session import choose_device
-from asr_onnx.options import Execution, RepairOptions
+from asr_onnx.machine import Execution
+from asr_onnx.options import RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.repairing.gate_judge import GateJudge
 from asr_onnx.repairing.trials import AMOUNTS, AutoResult

@@ -10,7 +10,7 @@ from asr_onnx.cli.terminal import Terminal
 from asr_onnx.data.source import CalibrationOptions, ImageOptions, open_data
 from asr_onnx.graph import model_file
 from asr_onnx.graph.saving import save
-from asr_onnx.options import Execution
+from asr_onnx.machine import Execution
 from asr_onnx.pipeline import compact as compact_model
 from asr_onnx.reports import compact_tables
 

@@ -30,7 +30,7 @@ from asr_onnx.files import write_text
 from asr_onnx.graph import model_file
 from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import model_inputs
-from asr_onnx.options import Execution
+from asr_onnx.machine import Execution
 from asr_onnx.parallel import Progress
 from asr_onnx.provenance import Inputs, dumps
 from asr_onnx.reports import comparison_tables

@@ -92,7 +92,7 @@ def _made(f: Field[Any], text: str | None) -> Decorator[Any]:
     assert about is not None, f"{f.name} is no option"
     default, help = about["default"], text or about["help"]
     settings: dict[str, Any] = {}
-    flags = flag(f.name)
+    flags = about.get("flag") or flag(f.name)
     if isinstance(default, bool):
         flags = f"{flags}/{about['off']}"
         default = "yes" if default else "no"

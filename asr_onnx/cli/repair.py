@@ -47,7 +47,8 @@ from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.saving import save
-from asr_onnx.options import MACS, MASK_OPTIONS, SPARSITY, Execution, RepairOptions, stronger
+from asr_onnx.machine import Execution
+from asr_onnx.options import MACS, MASK_OPTIONS, SPARSITY, RepairOptions, stronger
 from asr_onnx.parallel import Progress
 from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.provenance import Inputs, sha256
@@ -145,6 +146,7 @@ class Prepared:
     of(RepairOptions, "reconstruct", "method", "prior", "one_shot", "keep_first"),
     of(RepairOptions, "bn_stats", "bn_momentum", "bn_batch_size", "bn_batches"),
 )
+@group("Integers", of(RepairOptions, "precision", "engine", "ranges"))
 @group("Quality gates", of(Gates), of(Figures), of(LabelOptions))
 @group("Automatic amounts", of(AutoOptions))
 @group("Machine", of(Execution))

@@ -12,7 +12,8 @@ from asr_onnx.cli.progress import reporting
 from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.source import CalibrationOptions, ImageOptions, LabelOptions
 from asr_onnx.errors import AsrError
-from asr_onnx.options import Execution, PruneOptions
+from asr_onnx.machine import Execution
+from asr_onnx.options import PruneOptions
 from asr_onnx.reports import sweep_tables
 from asr_onnx.reports.files import write_reports
 from asr_onnx.sweeps.grid import SITES, GridOptions, run

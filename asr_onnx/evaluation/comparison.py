@@ -25,8 +25,8 @@ from asr_onnx.evaluation.match import MatchAccumulator, OutputMatch
 from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import choose_device
 from asr_onnx.graph.cost import Cost, cost_of
+from asr_onnx.machine import Execution
 from asr_onnx.maths.intervals import Accuracy, Hits, PairedTest, accuracy, paired_test, top_hits
-from asr_onnx.options import Execution
 from asr_onnx.parallel import Progress
 
 

@@ -24,8 +24,8 @@ from asr_onnx.evaluation.outputs import class_scores
 from asr_onnx.execution.session import Device
 from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import model_inputs
+from asr_onnx.machine import Execution
 from asr_onnx.maths.intervals import Accuracy, Hits, accuracy, top_hits
-from asr_onnx.options import Execution
 from asr_onnx.parallel import Progress
 
 

@@ -87,7 +87,7 @@ def line_up(
             own = model_inputs(loaded.proto)
         inputs = _common(inputs, own, name) if entries else own
         with _naming(name):
-            runner = Runner(loaded.proto, device)
+            runner = Runner(loaded.proto, device, fused=True)
         if entries:
             _same_names("outputs", name, runner.outputs, entries[0].runner.outputs)
         entries.append(Entry(name, loaded.proto, footprint(loaded), runner))

@@ -95,7 +95,8 @@ class Runner:
     """One ONNX Runtime session; ``run`` maps input names to arrays and back.
 
     ``weights`` are a segment's; without them the model is a whole one.
-    With ``once`` it opens fast rather than runs fast.
+    With ``once`` it opens fast rather than runs fast.  Pairs of Q and DQ are computed as they are
+    written; ``fused``: in integers where ONNX Runtime can, as those who deploy the model have it.
     """
 
     def __init__(
@@ -106,6 +107,7 @@ class Runner:
         single_threaded: bool = False,
         weights: Feeds | None = None,
         once: bool = False,
+        fused: bool = False,
     ) -> None:
         _share_memory()
         options = ort.SessionOptions()
@@ -116,6 +118,8 @@ class Runner:
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         options.add_session_config_entry(_WHERE_WEIGHTS_LIE, ROOT)
         options.log_severity_level = 4  # failures arrive as exceptions
+        if not fused:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if single_threaded:
             options.intra_op_num_threads = 1
         if once:

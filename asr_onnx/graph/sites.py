@@ -12,6 +12,7 @@ from asr_onnx.errors import ModelError
 from asr_onnx.graph.activations import Activation, activation_behind
 from asr_onnx.graph.constants import Constants
 from asr_onnx.graph.operators import LINEAR, OPERATORS, Layout
+from asr_onnx.graph.qdq import behind_pair
 from asr_onnx.graph.records import Norm, Parameter, Site, Skipped
 from asr_onnx.graph.wiring import Topology, subgraphs
 
@@ -184,12 +185,13 @@ class _Finder:
         return readers[0] if self._top.nodes[readers[0]].op_type == op else None
 
     def _added_to(self, tensor: str) -> tuple[str | None, str]:
-        """What ``tensor`` is added to and the sum, when that ``Add`` alone reads it."""
-        index = self._only_reader(tensor, "Add")
+        """What ``tensor`` is added to and the sum, when that ``Add`` alone reads it or its pair."""
+        added = behind_pair(self._top, tensor)
+        index = self._only_reader(added, "Add")
         if index is None:
             return None, tensor
         node = self._top.nodes[index]
-        others = [t for t in node.input if t != tensor]
+        others = [t for t in node.input if t != added]
         if len(others) != 1 or self._top.is_constant(others[0]):
             return None, tensor
         return others[0], node.output[0]

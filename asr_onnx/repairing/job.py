@@ -42,13 +42,15 @@ from asr_onnx.pruning.choose import (
     nonzero,
     prunable,
 )
+from asr_onnx.quantizing.quantized import Quantized, plainly_rounded
 from asr_onnx.repairing.compacting import idle_channels
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
-from asr_onnx.repairing.self_check import require_same
+from asr_onnx.repairing.self_check import INTEGERS, STREAMS, require_same
 from asr_onnx.repairing.weighing import Weighed
 from asr_onnx.solvers import refit, scale
 from asr_onnx.solvers.correction import Correction
+from asr_onnx.solvers.integers import Integers
 
 
 class Job:
@@ -64,8 +66,10 @@ class Job:
         survey: Survey,
         options: RepairOptions,
         weighed: Weighed,
+        quantized: Quantized | None = None,
     ) -> None:
         self.proto, self.options, self.skipped = proto, options, survey.skipped
+        self.quantized = quantized
         self.choices: dict[str, Choice] = {}
         self.narrowing, self.gone = weighed.narrowing, frozenset[int]()
         if self.narrowing:
@@ -86,6 +90,7 @@ class Job:
         if options.bn_stats != "dense":
             require_norms(proto, options.bn_stats)
         self.patch = Patch()
+        self.integers = Patch()
         self.reports: list[SiteReport] = []
         self._solved: dict[str, tuple[Correction, PairedMoments]] = {}
 
@@ -97,14 +102,19 @@ class Job:
         options, site = self.options, layer.site
         if (options.keep_first and first) or site.name in self.untouched:
             options = replace(options, method="none", reconstruct=False)
-        correction = solve(layer, self._choice(site), options)
+        correction = solve(layer, self._choice(site), options, self._integers(site))
         if correction.shift is None:
             bias = layer.bias + correction.bias_change
             repaired = layer.replace(correction.rows, bias)
         else:
             repaired = layer.rescale(correction.gamma, correction.shift, keep=options.one_shot)
         self.patch |= fold(site, layer.weight(correction.rows), correction.bias_change)
+        if self.quantized and correction.scales is not None:
+            self.integers |= self.quantized.stored(site, correction.rows, correction.scales)
         self._solved[site.name] = correction, repaired
+
+    def _integers(self, site: Site) -> Integers | None:
+        return self.quantized.integers(site) if self.quantized else None
 
     def _choice(self, site: Site) -> Choice:
         """What was chosen for a site, its own zeros otherwise; told once, for masks are large."""
@@ -114,7 +124,7 @@ class Job:
     def check(self, lane: Lane, stage: Stage) -> None:
         """Take the merely pruned stream through a stage that is solved, and report on its sites."""
         masks = {s.name: from_rows(s, self._solved[s.name][0].mask) for s in stage.sites}
-        weights = {s.name: masked(s, masks[s.name]) for s in stage.sites}
+        weights = {s.name: self._plain(s, masked(s, masks[s.name])) for s in stage.sites}
         pruned = lane.run_pruned(stage, weights)
         for site in stage.sites:
             correction, repaired = self._solved.pop(site.name)
@@ -124,8 +134,14 @@ class Job:
                 merely, repaired = merely.of(stays), repaired.of(stays)
             self.reports.append(site_report(site, pruned_here, correction, merely, repaired))
 
+    def _plain(self, site: Site, weight: AnyArray) -> AnyArray:
+        """A weight that nobody repairs: where it becomes integers, each to the nearest."""
+        integers = self._integers(site)
+        return plainly_rounded(site, weight, integers) if integers else weight
+
     def result(
         self,
+        original: onnx.ModelProto,
         calibration: Batches,
         device: Device,
         started: float,
@@ -137,7 +153,6 @@ class Job:
         """The repaired model, and how it matches the dense one on each batch checked on."""
         options = self.options
         model = model_file.apply(self.proto, self.patch)
-        self.patch = Patch()  # a copy of the weights is memory
         if options.bn_stats != "dense":
             model = reestimate(model, calibration, options, device)
         batches = calibration.checked
@@ -145,9 +160,15 @@ class Job:
             streamed = run_checked(model, calibration, device)
         else:
             last = Runner(model, device, once=True).run(calibration.feeds(batches[-1]))
-            require_same(streamed[-1], last)
+            require_same(streamed[-1], last, slack=INTEGERS if self.quantized else STREAMS)
         if self.narrowing and self.gone:
             model = self._narrower(model, calibration, device, streamed[-1])
+        if self.quantized:
+            model = self.quantized.with_integers(self.patch, self.integers)
+            feeds = calibration.feeds(batches[-1])
+            last = Runner(model, device, once=True).run(feeds)
+            require_same(streamed[-1], last, "that with float weights", INTEGERS)
+        self.patch = Patch()  # a copy of the weights is memory
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
         sizes, axes = [len(b.samples) for b in batches], figures.axes(model)
         matches = compare_outputs(dense, streamed, sizes, axes)
@@ -172,7 +193,7 @@ class Job:
             held_out_images=calibration.num_held_out,
             answers=collect(calibration, reference, merely, repaired),
             metrics=metrics,
-            cost_before=cost_of(self.proto, fed),
+            cost_before=cost_of(original, fed),
             sizes=fed,
             widths=self.narrowing.widths(self.gone) if self.narrowing else (),
             idle=idle_channels(model, feeds, device),
@@ -213,13 +234,19 @@ def _leaving(narrowing: Narrowing, weighed: Weighed, options: RepairOptions) -> 
     return narrowing.gone(removals, options.macs_left, options.zeros, options.channel_multiple)
 
 
-def solve(layer: StreamLayer, choice: Choice, options: RepairOptions) -> Correction:
+def solve(
+    layer: StreamLayer,
+    choice: Choice,
+    options: RepairOptions,
+    integers: Integers | None = None,
+) -> Correction:
     """By statistics of the output alone where that is enough, else by second moments."""
     if not isinstance(choice, np.ndarray):
-        return refit.solve(layer, choice, options)
+        return refit.solve(layer, choice, options, integers)
     mask = np.asarray(to_rows(layer.site, choice), bool)
-    solver = refit.solve if options.reconstruct else scale.solve
-    return solver(layer, mask, options)
+    if options.reconstruct or integers:
+        return refit.solve(layer, mask, options, integers)
+    return scale.solve(layer, mask, options)
 
 
 def run_checked(model: onnx.ModelProto, calibration: Batches, device: Device) -> list[Outputs]:

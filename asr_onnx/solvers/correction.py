@@ -64,7 +64,8 @@ class Correction:
 
     ``gamma`` (C,) is the factor per channel and ``reliability`` (C,) how far it was trusted.
     ``shift`` (C,): the repaired output is ``gamma * y + shift`` of the output ``y`` whose moments
-    were asked for.  ``None``: the layer has to run anew.
+    were asked for.  ``None``: the layer has to run anew.  ``scales`` (G, R): the rows are integers
+    times these.
     """
 
     rows: FloatArray
@@ -73,6 +74,7 @@ class Correction:
     gamma: FloatArray
     reliability: FloatArray
     shift: FloatArray | None = None
+    scales: FloatArray | None = None
 
 
 def scaling(layer: Layer, mask: Mask, moments: PairedMoments, options: RepairOptions) -> Correction:

@@ -23,6 +23,7 @@ from asr_onnx.options import RepairOptions
 from asr_onnx.parallel import blas_threads
 from asr_onnx.pruning.criteria import Choose
 from asr_onnx.solvers.correction import Correction, Layer, require_finite, scaling
+from asr_onnx.solvers.integers import Integers, rounded
 
 TURNS = 3  # re-fits towards what the activation behind passes on
 POWER = 0.5  # of the variance correction
@@ -32,11 +33,14 @@ STRONGER = (10, 100)  # times the ridge
 WORTH = 0.05  # relative error of a fit above which a smooth activation is worth the turns
 
 
-def solve(layer: Layer, choice: Mask | Choose, options: RepairOptions) -> Correction:
+def solve(
+    layer: Layer, choice: Mask | Choose, options: RepairOptions, integers: Integers | None = None
+) -> Correction:
     """The layer's correction by second moments.
 
     ``choice`` is its mask (G, R, K), or what finds one in the moments.  Without
-    ``options.reconstruct`` the selected weights are scaled, not re-fitted.
+    ``options.reconstruct`` the selected weights are scaled, not re-fitted.  With ``integers`` they
+    are rounded.
     """
     with threadpool_limits(blas_threads(layer.rows.shape[2]), user_api="blas"):
         gram = layer.gram()
@@ -46,10 +50,13 @@ def solve(layer: Layer, choice: Mask | Choose, options: RepairOptions) -> Correc
         mask = choice
         moments = _output_moments(gram, np.where(mask, layer.rows, 0.0), layer.bias)
         scaled = replace(scaling(layer, mask, moments, options), shift=None)
-        if not options.reconstruct:
-            return scaled
-        fitted = _fitted(layer, mask, gram, scaled)
-        return min((fitted, scaled), key=lambda c: layer.error(c.rows, layer.bias + c.bias_change))
+        found = scaled
+        if options.reconstruct:
+            fitted = _fitted(layer, mask, gram, scaled)
+            found = min(
+                (fitted, scaled), key=lambda c: layer.error(c.rows, layer.bias + c.bias_change)
+            )
+        return rounded(found, gram, integers) if integers else found
 
 
 def _fitted(layer: Layer, mask: Mask, gram: Gram, scaled: Correction) -> Correction:

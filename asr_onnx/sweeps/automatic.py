@@ -19,7 +19,8 @@ from asr_onnx.evaluation.gates import Failure, Gates
 from asr_onnx.evaluation.labelled import LabelledData
 from asr_onnx.execution.session import choose_device
 from asr_onnx.graph.inputs import model_inputs
-from asr_onnx.options import Execution, RepairOptions
+from asr_onnx.machine import Execution
+from asr_onnx.options import RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.pipeline import repair, weigh
 from asr_onnx.provenance import sha256

@@ -14,8 +14,9 @@ from asr_onnx.data.enough import check_enough
 from asr_onnx.declare import fields_of, fill, option
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.evaluation.preflight import check_preprocessing
+from asr_onnx.machine import Execution
 from asr_onnx.options import RECIPES as KNOWN
-from asr_onnx.options import Execution, PruneOptions, RepairOptions, recipe
+from asr_onnx.options import PruneOptions, RepairOptions, recipe
 from asr_onnx.parallel import Progress
 from asr_onnx.sweeps.folder import SweepFolder
 from asr_onnx.sweeps.jobs import count_workers, make_jobs, results

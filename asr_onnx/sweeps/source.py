@@ -24,7 +24,7 @@ from asr_onnx.evaluation.match import OutputMatch, compare_outputs
 from asr_onnx.execution.session import Device, choose_device
 from asr_onnx.graph import model_file
 from asr_onnx.graph.class_axes import class_axes
-from asr_onnx.options import Execution
+from asr_onnx.machine import Execution
 from asr_onnx.provenance import __version__, sha256
 from asr_onnx.repairing.job import run_checked
 

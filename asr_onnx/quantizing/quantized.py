@@ -1,0 +1,206 @@
+"""A network with integers where an engine wants them, ready to be walked and repaired.
+
+ONNX Runtime's own quantizer puts the pairs of Q and DQ in; where they go (``placement``) and the
+ranges they stand for are told to it.  Weights that are repaired are float again until they are
+rounded, layer by layer; the others keep the integers that it rounded them to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from asr_onnx.arrays import AnyArray, FloatArray
+from asr_onnx.errors import ModelError
+from asr_onnx.graph.constants import Constants
+from asr_onnx.graph.fold_norms import fold_norms
+from asr_onnx.graph.idle_nodes import without_idle
+from asr_onnx.graph.model_file import apply
+from asr_onnx.graph.qdq import StoredIntegers, in_float, left_undone, stored_integers
+from asr_onnx.graph.records import Patch, Site
+from asr_onnx.graph.rows import from_rows, to_rows
+from asr_onnx.graph.tensor_values import is_in_file
+from asr_onnx.graph.wiring import Topology, in_order
+from asr_onnx.maths.rounding import nearest
+from asr_onnx.quantizing.placement import Placement, place
+from asr_onnx.quantizing.targets import Target
+from asr_onnx.solvers.integers import Integers
+
+_OPSET = 13  # the first with a scale for each channel
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """The network with pairs, and what is walked instead: node for node the same.
+
+    ``model`` has all its weights in integers.  In ``walked`` those of the sites are float, and it
+    is repaired after ``dense``, in which no pair does anything.  ``weights`` says by the site's
+    name where its integers lie in ``model``, ``limit`` how large they may become.
+    """
+
+    model: onnx.ModelProto
+    walked: onnx.ModelProto
+    dense: onnx.ModelProto
+    weights: Mapping[str, StoredIntegers]
+    limit: int
+
+    def integers(self, site: Site) -> Integers | None:
+        """What a site's weights become; ``None`` where they stay float32."""
+        if site.name not in self.weights:
+            return None
+        return Integers(self.limit, shared=site.op == "ConvTranspose" and site.groups > 1)
+
+    def stored(self, site: Site, rows: FloatArray, scales: FloatArray) -> Patch:
+        """The patch of ``model`` for a site's ``rows`` (G, R, K), integers times ``scales`` (G, R).
+
+        A grouped ConvTranspose has one scale for a channel of all groups.
+        """
+        place = self.weights[site.name]
+        numbers = np.rint(rows / scales[:, :, None]).astype(np.int8)
+        integers = self.integers(site)
+        assert integers
+        scale = (scales[0] if integers.shared else scales.reshape(-1)).astype(np.float32)
+        return Patch({place.integers: from_rows(site, numbers), place.scale: scale})
+
+    def with_integers(self, walked: Patch, integers: Patch) -> onnx.ModelProto:
+        """The repaired model, from a patch of ``walked`` and those that ``stored`` made."""
+        values = {n: v for n, v in walked.values.items() if n not in self.weights}
+        return apply(self.model, Patch({**values, **integers.values}, walked.biases))
+
+
+def plainly_rounded(site: Site, weight: AnyArray, integers: Integers) -> AnyArray:
+    """A site's weight with each of its elements rounded by itself, the largest to the limit."""
+    rows = np.asarray(to_rows(site, weight), np.float64)
+    largest = np.abs(rows).max(axis=2)
+    scale = np.where(largest > 0, largest, 1.0) / integers.limit
+    if integers.shared:
+        scale = np.broadcast_to(scale.max(axis=0), scale.shape)
+    return from_rows(site, nearest(rows, scale, integers.limit)).astype(weight.dtype)
+
+
+def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same function as the quantizer takes it: norms folded, weights stored as initializers.
+
+    Raises ``ModelError`` for an opset that cannot be raised to one that has scales per channel.
+    """
+    result = fold_norms(_with_opset(model))
+    if result is model:
+        result = onnx.ModelProto()
+        result.CopyFrom(model)
+    topology = Topology(result.graph)
+    constants = Constants(result, topology)
+    for product in place(result).products:
+        tensor = topology.initializers.get(product.weight)
+        if tensor is not None and not is_in_file(tensor):
+            continue
+        value = constants.value(product.weight)
+        assert value is not None, "products have constant weights"
+        stored = numpy_helper.from_array(np.ascontiguousarray(value), product.weight)
+        if tensor is not None:
+            tensor.CopyFrom(stored)
+        else:
+            node = topology.nodes[topology.producer[product.weight]]
+            node.output[list(node.output).index(product.weight)] = f"{product.weight}//computed"
+            result.graph.initializer.append(stored)
+            topology.initializers[product.weight] = stored
+    without_idle(result.graph)
+    return result
+
+
+def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
+    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+    if version >= _OPSET:
+        return model
+    try:
+        return onnx.version_converter.convert_version(model, _OPSET)
+    except Exception as error:  # its exceptions share no base class
+        raise ModelError(
+            f"the model has opset {version}, int8 needs {_OPSET}, and onnx cannot convert it "
+            f"({str(error).splitlines()[0]}): export it with opset {_OPSET} or later"
+        ) from None
+
+
+def quantized(
+    model: onnx.ModelProto,
+    dense: onnx.ModelProto,
+    sites: Sequence[Site],
+    placement: Placement,
+    ranges: Mapping[str, tuple[float, float]],
+    target: Target,
+) -> Quantized:
+    """The ``model``, which is ``simplified``, with pairs, and what is walked to repair it.
+
+    ``dense`` is the same graph.  ``sites`` are those whose weights are repaired, ``ranges`` those
+    of the placement's activations.
+    """
+    result = _with_pairs(model, placement, ranges, target)
+    stored = stored_integers(result)
+    makers = {n.output[0]: n for n in result.graph.node}
+    nodes = Topology(model.graph).nodes
+    made = {p.weight: makers[nodes[p.index].output[0]].input[1] for p in placement.products}
+    repaired = [s.name for s in sites if s.name in made]
+    mine = {t.name: t for t in model.graph.initializer}
+    walked = in_float(result, {made[name]: mine[name] for name in repaired})
+    theirs = {t.name: t for t in dense.graph.initializer}
+    others = {made[n]: theirs[n] for n in made if n not in repaired}
+    twin = left_undone(walked, others)
+    for tensor in twin.graph.initializer:
+        if tensor.name in theirs:
+            tensor.CopyFrom(theirs[tensor.name])
+    return Quantized(result, walked, twin, {n: stored[made[n]] for n in repaired}, target.limit)
+
+
+def _with_pairs(
+    model: onnx.ModelProto,
+    placement: Placement,
+    ranges: Mapping[str, tuple[float, float]],
+    target: Target,
+) -> onnx.ModelProto:
+    """The model as ONNX Runtime's quantizer writes it; header and metadata stay the model's."""
+    from onnxruntime.quantization import QuantType
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
+    from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    # Else it infers shapes, by way of files; of tensors all that it needs is told to it here.
+    copy.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
+    grid = target.activations
+    ends = {t: (np.float32(low), np.float32(high)) for t, (low, high) in ranges.items()}
+    quantizer = QDQQuantizer(
+        copy,
+        per_channel=True,
+        reduce_range=target.limit < 127,
+        weight_qType=QuantType.QInt8,
+        activation_qType=QuantType.QInt8 if grid.low < 0 else QuantType.QUInt8,
+        tensors_range=TensorsData(CalibrationMethod.MinMax, ends),
+        nodes_to_quantize=[],
+        nodes_to_exclude=[],
+        op_types_to_quantize=[],
+        extra_options={
+            "ActivationSymmetric": grid.symmetric,
+            "WeightSymmetric": True,
+            "QuantizeBias": False,
+        },
+    )
+    floats = onnx.TensorProto.FLOAT
+    for tensor in placement.tensors:
+        quantizer.value_infos.setdefault(
+            tensor, onnx.helper.make_tensor_value_info(tensor, floats, None)
+        )
+        quantizer.quantize_activation_tensor(tensor)
+    for product in placement.products:
+        quantizer.quantize_weight_tensor_per_channel(product.weight, product.axis)
+    found = quantizer.quantize_model()
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
+    result.graph.CopyFrom(found.graph)
+    nodes = in_order(found.graph.node)
+    del result.graph.node[:]
+    result.graph.node.extend(nodes)
+    result.ir_version = max(model.ir_version, 7)  # that of opset 13
+    return result

@@ -1,0 +1,109 @@
+"""Ranges of activations, measured on the calibration data a batch at a time: none is kept."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import onnx
+
+from asr_onnx.arrays import AnyArray
+from asr_onnx.data.batches import Batch, Batches
+from asr_onnx.errors import CalibrationError, ModelError
+from asr_onnx.execution.session import Device, Runner
+from asr_onnx.graph.cut import Network
+from asr_onnx.maths.clipping import Grid, Histogram, Rule
+from asr_onnx.parallel import Progress
+
+_TOGETHER = 1 << 28  # bytes of activations that a run may return
+
+
+def ranges(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    batches: Batches,
+    device: Device,
+    rule: Rule,
+    grid: Grid,
+    progress: Progress | None = None,
+) -> dict[str, tuple[float, float]]:
+    """The range of each tensor of the network, by ``rule``, on the samples solved on.
+
+    Two passes: the first finds the ends, the second what lies between.
+    Raises ``CalibrationError`` for activations that are not finite.
+    """
+    run = _Passes(model, tensors, batches, device, progress)
+    ends: dict[str, tuple[float, float]] = {}
+    for tensor, values in run(0):
+        low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+        if not math.isfinite(low) or not math.isfinite(high):
+            raise CalibrationError(
+                f"activation '{tensor}' is not finite on the calibration data: check the "
+                "preprocessing"
+            )
+        before = ends.get(tensor, (0.0, 0.0))
+        ends[tensor] = min(low, before[0]), max(high, before[1])
+    found = {tensor: Histogram.between(*ends[tensor]) for tensor in tensors}
+    for tensor, values in run(1):
+        found[tensor].add(values)
+    return {tensor: rule(histogram, grid) for tensor, histogram in found.items()}
+
+
+class _Passes:
+    """A network's tensors on the samples solved on, as many in a run as fit into memory."""
+
+    def __init__(
+        self,
+        model: onnx.ModelProto,
+        tensors: Sequence[str],
+        batches: Batches,
+        device: Device,
+        progress: Progress | None,
+    ) -> None:
+        self._batches, self._progress = batches, progress
+        self._chosen = [b for b in batches.batches if not b.held_out]
+        network, one = Network.of(model), batches.one()
+        feeds = batches.feeds(one)
+        inputs = [t for t in tensors if t in feeds]
+        made = [t for t in tensors if t not in feeds]
+        self._inputs, self._runners = inputs, []
+        if not made:
+            return
+        segment = network.segment(network.topology.ancestors(made, set()), made, feeds)
+        assert segment, "tensors are computed"
+        runner = Runner(segment.model, device, made, weights=segment.weights)
+        found = runner.run(feeds)
+        for name, value in found.items():
+            if np.asarray(value).dtype != np.float32:
+                raise ModelError(
+                    f"activation '{name}' is {np.asarray(value).dtype}: int8 takes the place of "
+                    "float32, so export the model in float32"
+                )
+        scale = max(len(b.samples) for b in self._chosen) / len(one.samples)
+        groups: list[list[str]] = [[]]
+        room = float(_TOGETHER)
+        for name in made:
+            size = found[name].nbytes * scale
+            if groups[-1] and size > room:
+                groups.append([])
+                room = float(_TOGETHER)
+            groups[-1].append(name)
+            room -= size
+        for group in groups:
+            part = network.segment(network.topology.ancestors(group, set()), group, feeds)
+            assert part
+            self._runners.append(Runner(part.model, device, group, weights=part.weights))
+
+    def __call__(self, number: int) -> Iterator[tuple[str, AnyArray]]:
+        total = 2 * len(self._chosen)
+        for done, batch in enumerate(self._chosen):
+            if self._progress:
+                self._progress(number * len(self._chosen) + done, total, "ranges of activations")
+            yield from self._values(batch)
+
+    def _values(self, batch: Batch) -> Iterator[tuple[str, AnyArray]]:
+        feeds = self._batches.feeds(batch)
+        yield from ((name, feeds[name]) for name in self._inputs)
+        for runner in self._runners:
+            yield from runner.run(feeds).items()
