@@ -5,7 +5,7 @@ An option is declared once, and its choices are the table it chooses from; see `
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar
 
@@ -284,7 +284,7 @@ class RepairOptions(PruneOptions):
     def _check_quantized(self) -> None:
         if self.narrows:
             raise UsageError(
-                "int8 and the pattern channel go one after the other: quantize what "
+                "precision int8 and the pattern channel go one after the other: quantize what "
                 "repair with --pattern channel writes"
             )
         if self.one_shot or self.keep_first or self.bn_stats != "dense":
@@ -304,7 +304,11 @@ class RepairOptions(PruneOptions):
         if self.recipe != AUTO:
             return (self,)
         given: dict[str, Any] = {**self._given}
-        names = LADDER[:1] if self.one_shot else LADDER  # statistics that nothing else goes with
+        names: Sequence[str] = LADDER
+        if self.one_shot:  # statistics that nothing else goes with
+            names = LADDER[:1]
+        elif self.quantizes:  # scaling makes up for little of what rounding does
+            names = LADDER[1:]
         found: dict[Any, RepairOptions] = {}
         for name in names:
             rung = RepairOptions(**given | {"recipe": name})
@@ -340,13 +344,19 @@ class RepairOptions(PruneOptions):
         plain = replace(RepairOptions(recipe=self.recipe), criterion=self.criterion)
         if self.chooses_mask:
             plain = RepairOptions(recipe=self.recipe)
-        chosen = [n for n in MASK_OPTIONS if getattr(self, n) not in (None, getattr(plain, n))]
-        if chosen:
+        mine = {n: getattr(self, n) for n in (*MASK_OPTIONS, "precision")}
+        if chosen := [n for n in choosing(mine) if mine[n] != getattr(plain, n)]:
             raise UsageError(
                 "a model that is pruned already brings its mask along: leave out "
                 f"{', '.join(flag(n).lstrip('-') for n in chosen)}"
             )
         return RepairOptions(**{**self._given, "recipe": self.recipe, "criterion": GIVEN})
+
+
+def choosing(settings: Mapping[str, Any]) -> list[str]:
+    """Names of the settings that choose a mask; what int8 leaves out is no matter of the mask."""
+    names = [n for n in MASK_OPTIONS if n != "exclude" or settings.get("precision") != INT8]
+    return [n for n in names if settings.get(n) is not None]
 
 
 def _plain(value: Any) -> Any:

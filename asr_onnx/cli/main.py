@@ -16,6 +16,7 @@ from asr_onnx.cli.compact import compact
 from asr_onnx.cli.compare import compare
 from asr_onnx.cli.inspect import inspect
 from asr_onnx.cli.prune import prune
+from asr_onnx.cli.quantize import quantize
 from asr_onnx.cli.render import render
 from asr_onnx.cli.repair import repair
 from asr_onnx.cli.sweep import sweep
@@ -31,7 +32,7 @@ def cli() -> None:
     """Prune an exported ONNX CNN and repair its accuracy without training."""
 
 
-for _command in (repair, compare, sweep, prune, compact, inspect, render):
+for _command in (repair, quantize, compare, sweep, prune, compact, inspect, render):
     cli.add_command(_command)
 
 

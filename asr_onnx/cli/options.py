@@ -123,6 +123,12 @@ def output(default: str) -> Decorator[Any]:
 
 FORCE = option("--force", is_flag=True, help="Overwrite files that exist.")
 QUIET = option("-q", "--quiet", is_flag=True, help="Print nothing but errors.")
+VERBOSE = option("-v", "--verbose", is_flag=True, help="Tell of every site, not only of the worst.")
+KEEP_REJECTED = option(
+    "--keep-rejected",
+    is_flag=True,
+    help="Write a model that is rejected, too, as .rejected.onnx instead of .onnx.",
+)
 REPORT = option(
     "--report",
     "reports",

@@ -63,6 +63,9 @@ def place(model: onnx.ModelProto, exclude: str | None = None) -> Placement:
         fit = all(i in reading | joins or _hands_on(topology, i) for i in readers)
         if readers and fit and not _is_told(topology, chain[-1]):
             chosen.add(chain[-1])
+    # A pair would round what the network tells, too.
+    chosen -= set(topology.outputs)
+    products = tuple(p for p in products if p.input in chosen)
     order = {t: n for n, t in enumerate(topology.inputs)}
     order |= {t: i + len(order) for t, i in topology.producer.items()}
     return Placement(products, tuple(sorted(chosen, key=lambda t: (order[t], t))))

@@ -39,7 +39,8 @@ class Quantized:
 
     ``model`` has all its weights in integers.  In ``walked`` those of the sites are float, and it
     is repaired after ``dense``, in which no pair does anything.  ``weights`` says by the site's
-    name where its integers lie in ``model``, ``limit`` how large they may become.
+    name where its integers lie in ``model``, ``limit`` how large they may become.  ``products``, by
+    their outputs, are those in integers, ``activations`` the tensors that go through a pair.
     """
 
     model: onnx.ModelProto
@@ -47,6 +48,9 @@ class Quantized:
     dense: onnx.ModelProto
     weights: Mapping[str, StoredIntegers]
     limit: int
+    symmetric: bool
+    products: tuple[str, ...]
+    activations: tuple[str, ...]
 
     def integers(self, site: Site) -> Integers | None:
         """What a site's weights become; ``None`` where they stay float32."""
@@ -58,12 +62,19 @@ class Quantized:
         """The patch of ``model`` for a site's ``rows`` (G, R, K), integers times ``scales`` (G, R).
 
         A grouped ConvTranspose has one scale for a channel of all groups.
+        Raises ``ModelError``, which is this tool's fault, if an engine would make other weights.
         """
         place = self.weights[site.name]
         numbers = np.rint(rows / scales[:, :, None]).astype(np.int8)
         integers = self.integers(site)
         assert integers
         scale = (scales[0] if integers.shared else scales.reshape(-1)).astype(np.float32)
+        made = numbers.astype(np.float32) * scales.astype(np.float32)[:, :, None]
+        if not np.array_equal(made, rows.astype(np.float32)):
+            raise ModelError(
+                f"the integers of '{site.label}' are not its weights: nothing is written; please "
+                "report this model"
+            )
         return Patch({place.integers: from_rows(site, numbers), place.scale: scale})
 
     def with_integers(self, walked: Patch, integers: Patch) -> onnx.ModelProto:
@@ -151,7 +162,16 @@ def quantized(
     for tensor in twin.graph.initializer:
         if tensor.name in theirs:
             tensor.CopyFrom(theirs[tensor.name])
-    return Quantized(result, walked, twin, {n: stored[made[n]] for n in repaired}, target.limit)
+    return Quantized(
+        model=result,
+        walked=walked,
+        dense=twin,
+        weights={n: stored[made[n]] for n in repaired},
+        limit=target.limit,
+        symmetric=target.activations.symmetric,
+        products=tuple(nodes[p.index].output[0] for p in placement.products),
+        activations=placement.tensors,
+    )
 
 
 def _with_pairs(

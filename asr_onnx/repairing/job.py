@@ -42,6 +42,7 @@ from asr_onnx.pruning.choose import (
     nonzero,
     prunable,
 )
+from asr_onnx.quantizing.checks import InIntegers, check_pairs
 from asr_onnx.quantizing.quantized import Quantized, plainly_rounded
 from asr_onnx.repairing.compacting import idle_channels
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
@@ -165,8 +166,8 @@ class Job:
             model = self._narrower(model, calibration, device, streamed[-1])
         if self.quantized:
             model = self.quantized.with_integers(self.patch, self.integers)
-            feeds = calibration.feeds(batches[-1])
-            last = Runner(model, device, once=True).run(feeds)
+            check_pairs(model, self.quantized)
+            last = Runner(model, device, once=True).run(calibration.feeds(batches[-1]))
             require_same(streamed[-1], last, "that with float weights", INTEGERS)
         self.patch = Patch()  # a copy of the weights is memory
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
@@ -176,6 +177,16 @@ class Job:
             _require_finite(name, values, matches[name].relative_error)
         feeds = calibration.feeds(batches[-1])
         fed = {n: a.shape for n, a in feeds.items()}
+        integers = None
+        if self.quantized:
+            fused = compare_outputs(dense, run_checked(model, calibration, device), sizes, axes)
+            integers = InIntegers(
+                engine=options.engine,
+                products=len(self.quantized.products),
+                repaired=len(self.quantized.weights),
+                activations=len(self.quantized.activations),
+                fused=fused,
+            )
         metric, metrics = figures.metric, None
         if metric:
             both = {"pruned": pruned, "repaired": streamed}
@@ -196,7 +207,8 @@ class Job:
             cost_before=cost_of(original, fed),
             sizes=fed,
             widths=self.narrowing.widths(self.gone) if self.narrowing else (),
-            idle=idle_channels(model, feeds, device),
+            idle=0 if integers else idle_channels(model, feeds, device),
+            integers=integers,
         )
 
     def _narrower(
@@ -250,8 +262,8 @@ def solve(
 
 
 def run_checked(model: onnx.ModelProto, calibration: Batches, device: Device) -> list[Outputs]:
-    """A model's outputs of each batch results are checked on."""
-    runner = Runner(model, device)
+    """A model's outputs of each batch results are checked on, as those who deploy it have them."""
+    runner = Runner(model, device, fused=True)
     return [runner.run(calibration.feeds(b)) for b in calibration.checked]
 
 

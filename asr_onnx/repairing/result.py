@@ -16,6 +16,7 @@ from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import RepairOptions
 from asr_onnx.pruning.channels import Width
+from asr_onnx.quantizing.checks import InIntegers
 from asr_onnx.solvers.correction import Correction
 
 _NOTHING = 0.005  # of an output's spread: below it nobody sees a difference
@@ -31,7 +32,8 @@ class SiteReport:
     weight left.  ``gamma`` (C,) is the factor on the channel's weights and ``reliability`` (C,) the
     correlation of pruned with dense output it rests on.  ``variance_pruned``/``variance_repaired``
     are the output variance over the dense one (1: restored), ``error_pruned``/``error_repaired``
-    the squared error over the dense variance (0: identical).
+    the squared error over the dense variance (0: identical).  ``rounded_to_zero`` of the zeros are
+    weights that the mask has.
     """
 
     name: str
@@ -49,6 +51,7 @@ class SiteReport:
     variance_repaired: float
     error_pruned: float
     error_repaired: float
+    rounded_to_zero: int = 0
 
     @property
     def density(self) -> float:
@@ -103,6 +106,12 @@ class RepairResult:
     sizes: Mapping[str, tuple[int, ...]] | None = None
     widths: tuple[Width, ...] = ()  # where channels go
     idle: int = 0
+    integers: InIntegers | None = None
+
+    @property
+    def rounded_to_zero(self) -> int:
+        """Weights that are zero because they were rounded, not because they were pruned."""
+        return sum(s.rounded_to_zero for s in self.sites)
 
     @property
     def cost(self) -> Cost:
@@ -179,4 +188,5 @@ def site_report(
         variance_repaired=variance_ratio(repaired),
         error_pruned=error_ratio(pruned),
         error_repaired=error_ratio(repaired),
+        rounded_to_zero=int((correction.mask & (rows == 0)).sum()) if correction.integral else 0,
     )

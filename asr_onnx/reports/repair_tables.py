@@ -14,7 +14,7 @@ from asr_onnx.evaluation.match import OutputMatch
 from asr_onnx.options import LADDER
 from asr_onnx.provenance import plain, versions
 from asr_onnx.repairing.ladder import COST
-from asr_onnx.repairing.result import RepairResult, Rung, SiteReport
+from asr_onnx.repairing.result import RepairResult, Rung, SiteReport, larger
 from asr_onnx.repairing.verdict import Judgement
 from asr_onnx.reports import comparison_tables
 from asr_onnx.reports.costs import change, over
@@ -45,6 +45,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         "metrics": plain(result.metrics),
         "channels": [asdict(width) for width in result.widths],
         "idle_channels": result.idle,
+        "integers": _integers(result),
         "rungs": [asdict(rung) for rung in result.rungs],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
@@ -79,6 +80,13 @@ def _cost(result: RepairResult) -> dict[str, dict[str, Any]] | None:
     return {"before": before, "after": after, "ratios": over(after, before)}
 
 
+def _integers(result: RepairResult) -> dict[str, Any] | None:
+    if result.integers is None:
+        return None
+    found: dict[str, Any] = plain(asdict(result.integers))
+    return found | {"rounded_to_zero": result.rounded_to_zero}
+
+
 def _values(match: OutputMatch) -> dict[str, Any]:
     found: dict[str, Any] = plain(asdict(match))
     return found
@@ -102,6 +110,12 @@ def summary(result: RepairResult, judgement: Judgement, written: Path | None) ->
         f"{result.sparsity:.2%} zeros, recipe {result.options.recipe}, {result.seconds:.1f} s on "
         f"{result.device}"
     )
+    if found := result.integers:
+        yield (
+            f"int8 for {found.engine}: {found.products} products, {found.repaired} of them "
+            f"repaired, {found.activations} activations; {result.rounded_to_zero:,} weights "
+            "rounded to zero"
+        )
     if result.widths:
         before, after = (sum(getattr(w, n) for w in result.widths) for n in ("before", "after"))
         whole = sum(w.after == w.before for w in result.widths)
@@ -225,4 +239,15 @@ def _note(rung: Rung) -> str:
 
 def remarks(result: RepairResult) -> Iterator[str]:
     """What makes figures say less than they seem to, a sentence each."""
-    return one_answer({n: _values(m) for n, m in result.repaired_outputs.items()})
+    yield from one_answer({n: _values(m) for n, m in result.repaired_outputs.items()})
+    if result.integers is None:
+        return
+    for name, fused in result.integers.fused.items():
+        exact = result.repaired_outputs[name].relative_error
+        if larger(exact, fused.relative_error):
+            yield (
+                f"computed in integers by ONNX Runtime on this machine, '{name}' is off by "
+                f"{fused.relative_error:.3f} of its spread, not {exact:.3f}: x64 without VNNI "
+                "saturates sums of 16 bits; --for onnxruntime writes weights that do not, and so "
+                "does its session option session.x64quantprecision=1"
+            )
