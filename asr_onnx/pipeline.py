@@ -258,6 +258,11 @@ def _quantized(
     model = simplified(proto)
     reference = model if dense is None else simplified(reference)
     placement = place(model, options.exclude)
+    if not placement.products:
+        raise ModelError(
+            "the model has no product of float32 that could be computed in int8: export it in "
+            "float32, and leave out --exclude where it names all"
+        )
     rule = RANGES[options.ranges]
     found = ranges(
         reference, placement.tensors, batches, device, rule, target.activations, progress

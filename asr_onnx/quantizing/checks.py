@@ -48,7 +48,7 @@ def check_pairs(model: onnx.ModelProto, quantized: Quantized) -> None:
         for tensor in makers[output].input[:2]:
             if tensor not in makers or makers[tensor].op_type != DEQUANTIZE:
                 raise _fault(f"'{tensor}', which makes '{output}', is not made of integers")
-    if quantized.symmetric:
+    if quantized.target.activations.symmetric:
         _check_zero_points(model)
 
 

@@ -56,7 +56,12 @@ def place(model: onnx.ModelProto, exclude: str | None = None) -> Placement:
     reading = {p.index for p in products}
     ends = {p.index: _behind(topology, constants, p.index) for p in products}
     made = {t for chain in ends.values() for t in chain}
-    joins = {i for i, node in enumerate(topology.nodes) if _joins(topology, node, made)}
+    joins: set[int] = set()
+    for index, node in enumerate(topology.nodes):
+        if _joins(topology, node, made):
+            joins.add(index)
+            ends[index] = _behind(topology, constants, index)
+            made.update(ends[index])
     chosen = {p.input for p in products} | {t for i in joins for t in topology.nodes[i].input}
     for chain in ends.values():
         readers = topology.consumers.get(chain[-1], [])
@@ -89,16 +94,17 @@ def _products(topology: Topology, constants: Constants, exclude: str | None) -> 
 
 
 def _behind(topology: Topology, constants: Constants, index: int) -> list[str]:
-    """What a product makes, with its bias behind it, and last with its activation."""
+    """What a node makes, with the bias behind it, and last with its activation."""
     node = topology.nodes[index]
     chain = [node.output[0]]
+    operator = OPERATORS.get(node.op_type)
     readers = topology.consumers.get(chain[0], [])
     if len(readers) == 1 and topology.nodes[readers[0]].op_type == "Add":
         add = topology.nodes[readers[0]]
         if any(topology.is_constant(t) for t in add.input):
             chain.append(add.output[0])
-    value = constants.value(node.input[1])
-    trailing = 0 if OPERATORS[node.op_type].linear or value is None else value.ndim - 2
+    weight = constants.value(node.input[1]) if operator else None
+    trailing = 0 if weight is None else weight.ndim - 2
     found = activation_behind(topology, chain[-1], trailing, constants.value)
     return [*chain, found.output] if found else chain
 

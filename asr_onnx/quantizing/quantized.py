@@ -39,16 +39,15 @@ class Quantized:
 
     ``model`` has all its weights in integers.  In ``walked`` those of the sites are float, and it
     is repaired after ``dense``, in which no pair does anything.  ``weights`` says by the site's
-    name where its integers lie in ``model``, ``limit`` how large they may become.  ``products``, by
-    their outputs, are those in integers, ``activations`` the tensors that go through a pair.
+    name where its integers lie in ``model``.  ``products``, by their outputs, are those in
+    integers, ``activations`` the tensors that go through a pair.
     """
 
     model: onnx.ModelProto
     walked: onnx.ModelProto
     dense: onnx.ModelProto
     weights: Mapping[str, StoredIntegers]
-    limit: int
-    symmetric: bool
+    target: Target
     products: tuple[str, ...]
     activations: tuple[str, ...]
 
@@ -56,7 +55,7 @@ class Quantized:
         """What a site's weights become; ``None`` where they stay float32."""
         if site.name not in self.weights:
             return None
-        return Integers(self.limit, shared=site.op == "ConvTranspose" and site.groups > 1)
+        return Integers(self.target.limit, shared=site.op == "ConvTranspose" and site.groups > 1)
 
     def stored(self, site: Site, rows: FloatArray, scales: FloatArray) -> Patch:
         """The patch of ``model`` for a site's ``rows`` (G, R, K), integers times ``scales`` (G, R).
@@ -65,7 +64,7 @@ class Quantized:
         Raises ``ModelError``, which is this tool's fault, if an engine would make other weights.
         """
         place = self.weights[site.name]
-        numbers = np.rint(rows / scales[:, :, None]).astype(np.int8)
+        numbers = np.rint(rows / scales[:, :, None]).astype(self.target.weight_type)
         integers = self.integers(site)
         assert integers
         scale = (scales[0] if integers.shared else scales.reshape(-1)).astype(np.float32)
@@ -167,8 +166,7 @@ def quantized(
         walked=walked,
         dense=twin,
         weights={n: stored[made[n]] for n in repaired},
-        limit=target.limit,
-        symmetric=target.activations.symmetric,
+        target=target,
         products=tuple(nodes[p.index].output[0] for p in placement.products),
         activations=placement.tensors,
     )
@@ -189,14 +187,15 @@ def _with_pairs(
     copy.CopyFrom(model)
     # Else it infers shapes, by way of files; of tensors all that it needs is told to it here.
     copy.metadata_props.add(key="onnx.infer", value="onnxruntime.quant")
+    kinds = {kind.name.lower()[1:]: kind for kind in QuantType}
     grid = target.activations
     ends = {t: (np.float32(low), np.float32(high)) for t, (low, high) in ranges.items()}
     quantizer = QDQQuantizer(
         copy,
         per_channel=True,
         reduce_range=target.limit < 127,
-        weight_qType=QuantType.QInt8,
-        activation_qType=QuantType.QInt8 if grid.low < 0 else QuantType.QUInt8,
+        weight_qType=kinds[target.weight_type.name],
+        activation_qType=kinds[target.activation_type.name],
         tensors_range=TensorsData(CalibrationMethod.MinMax, ends),
         nodes_to_quantize=[],
         nodes_to_exclude=[],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from asr_onnx.maths.clipping import Grid
 
 
@@ -16,6 +18,17 @@ class Target:
 
     activations: Grid
     limit: int
+
+    @property
+    def weight_type(self) -> np.dtype[np.generic]:
+        """The narrowest signed integers that hold the weights."""
+        return np.min_scalar_type(-self.limit)
+
+    @property
+    def activation_type(self) -> np.dtype[np.generic]:
+        """The narrowest integers that hold the activations."""
+        grid = self.activations
+        return np.min_scalar_type(grid.low if grid.low < 0 else grid.high)
 
 
 TARGETS = {
