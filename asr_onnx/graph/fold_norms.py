@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 
 from asr_onnx.errors import ModelError
-from asr_onnx.graph.idle_nodes import replace, without_idle
+from asr_onnx.graph.idle_nodes import replace, tensors_read, without_idle
 from asr_onnx.graph.model_file import apply
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Patch, Site
@@ -45,7 +45,7 @@ def fold_norms(model: onnx.ModelProto) -> onnx.ModelProto:
             node.output[0] = outputs[node.output[0]]
     replace(graph.node, kept)
     replace(graph.value_info, [v for v in graph.value_info if v.name not in outputs])
-    without_idle(graph)
+    without_idle(graph, tensors_read(model.graph))
     return result
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from asr_onnx.graph.idle_nodes import without_idle
+from asr_onnx.graph.idle_nodes import tensors_read, without_idle
 from asr_onnx.graph.wiring import Topology
 
 QUANTIZE, DEQUANTIZE = "QuantizeLinear", "DequantizeLinear"
@@ -64,7 +64,7 @@ def in_float(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto]) ->
     for node in graph.node:
         node.input[:] = [weights[t].name if t in weights else t for t in node.input]
     graph.initializer.extend({w.name: w for w in weights.values()}.values())
-    without_idle(graph)
+    without_idle(graph, tensors_read(model.graph))
     return result
 
 
@@ -85,5 +85,5 @@ def left_undone(model: onnx.ModelProto, weights: Mapping[str, onnx.TensorProto])
         del node.input[1:]
         del node.attribute[:]
     result.graph.initializer.extend({w.name: w for w in weights.values()}.values())
-    without_idle(result.graph)
+    without_idle(result.graph, tensors_read(model.graph))
     return result

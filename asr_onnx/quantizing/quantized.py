@@ -18,7 +18,7 @@ from asr_onnx.arrays import AnyArray, FloatArray
 from asr_onnx.errors import ModelError
 from asr_onnx.graph.constants import Constants
 from asr_onnx.graph.fold_norms import fold_norms
-from asr_onnx.graph.idle_nodes import without_idle
+from asr_onnx.graph.idle_nodes import tensors_read, without_idle
 from asr_onnx.graph.model_file import apply
 from asr_onnx.graph.qdq import StoredIntegers, in_float, left_undone, stored_integers
 from asr_onnx.graph.records import Patch, Site
@@ -101,6 +101,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
     if result is model:
         result = onnx.ModelProto()
         result.CopyFrom(model)
+    before = tensors_read(result.graph)
     topology = Topology(result.graph)
     constants = Constants(result, topology)
     for product in place(result).products:
@@ -117,7 +118,7 @@ def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
             node.output[list(node.output).index(product.weight)] = f"{product.weight}//computed"
             result.graph.initializer.append(stored)
             topology.initializers[product.weight] = stored
-    without_idle(result.graph)
+    without_idle(result.graph, before)
     return result
 
 
