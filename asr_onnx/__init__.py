@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from asr_onnx.pipeline import compact as compact
     from asr_onnx.pipeline import inspect as inspect
     from asr_onnx.pipeline import prune as prune
+    from asr_onnx.pipeline import quantize as quantize
     from asr_onnx.pipeline import repair as repair
     from asr_onnx.pipeline import repair_all as repair_all
     from asr_onnx.pruning.inspection import Inspection as Inspection
@@ -70,7 +71,7 @@ _MODULES = {
     "graph.saving": ("save",),
     "machine": ("Execution",),
     "options": ("PruneOptions", "RepairOptions", "recipe"),
-    "pipeline": ("compact", "inspect", "prune", "repair", "repair_all"),
+    "pipeline": ("compact", "inspect", "prune", "quantize", "repair", "repair_all"),
     "pruning.inspection": ("Inspection",),
     "repairing.compacting": ("Compacted",),
     "repairing.result": ("RepairResult", "SiteReport"),

@@ -32,7 +32,7 @@ from asr_onnx.graph.records import Site
 from asr_onnx.graph.sites import Survey, find_sites, with_heads
 from asr_onnx.machine import Execution
 from asr_onnx.maths.clipping import RANGES
-from asr_onnx.options import AUTO, OPS, PruneOptions, RepairOptions
+from asr_onnx.options import AUTO, INT8, OPS, PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
@@ -163,6 +163,33 @@ def repair(
         integers = _quantized(proto, dense, batches, options, where, progress)
     few = batches.num_solve + batches.num_held_out < FEW
     return climb(options.rungs, one, accept, thorough=few) if climbs else one(options)
+
+
+def quantize(
+    proto: onnx.ModelProto,
+    data: object,
+    options: RepairOptions | None = None,
+    *,
+    dense: onnx.ModelProto | None = None,
+    figures: Figures | None = None,
+    execution: Execution | None = None,
+    progress: Progress | None = None,
+    accept: Accept | None = None,
+) -> RepairResult:
+    """``proto`` in int8, repaired to do what ``dense``, or itself, does in float32.
+
+    Zeros stay zeros.  All else is as for ``repair``; ``options`` say nothing of what to prune.
+    """
+    return repair(
+        proto,
+        data,
+        options or RepairOptions(precision=INT8),
+        dense=proto if dense is None else dense,
+        figures=figures,
+        execution=execution,
+        progress=progress,
+        accept=accept,
+    )
 
 
 def repair_all(

@@ -34,6 +34,7 @@ WRITTEN = {  # what a command writes when it is not told where to
     "compact": ("{0}.compact.onnx",),
     "prune": ("{0}.pruned.onnx",),
     "repair": ("{0}.sparse.onnx",),
+    "quantize": ("{0}.int8.onnx",),
     "compare": (),
     "sweep": (),
     "render": ("{0}.html",),

@@ -70,5 +70,6 @@ def judge(
     how = is_worse(result.pruned_outputs, result.repaired_outputs)
     if allow_worse or not how:
         return Judgement(gates, failed)
-    text = f"repair did worse than plain pruning on held-out images ({how})"
+    plain = "plain rounding" if result.options.quantizes else "plain pruning"
+    text = f"repair did worse than {plain} on held-out images ({how})"
     return Judgement(gates, failed, Failure(name, None, text))
