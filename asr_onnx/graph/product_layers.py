@@ -77,6 +77,11 @@ def product_layers(model: onnx.ModelProto) -> tuple[ProductLayer, ...]:
     return tuple(_Finder(model).layers())
 
 
+def has_integers(model: onnx.ModelProto) -> bool:
+    """Whether there may be products of integers."""
+    return any(n.op_type in (DEQUANTIZE, *_ON_INTEGERS) for n in model.graph.node)
+
+
 class _Finder:
     def __init__(self, model: onnx.ModelProto) -> None:
         self._top = Topology(model.graph)

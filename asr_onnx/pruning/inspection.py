@@ -12,7 +12,7 @@ from asr_onnx.errors import ModelError
 from asr_onnx.graph.channels import find_channels
 from asr_onnx.graph.cost import Cost, cost
 from asr_onnx.graph.inputs import samples_in
-from asr_onnx.graph.product_layers import ProductLayer, product_layers
+from asr_onnx.graph.product_layers import ProductLayer, has_integers, product_layers
 from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.graph.shapes import Shapes, macs
 from asr_onnx.graph.sites import Survey, nothing_in
@@ -42,7 +42,7 @@ class Inspection:
     """The sites of a model, the nodes left alone, and whether BatchNormalization was folded.
 
     ``quantised`` are the products whose weights are integers already.  ``cost`` is the whole
-    model's, ``macs`` each site's by its name and each product's by its output, all for one sample.
+    model's, ``macs`` each site's by its name and each of those below by its output, all for one sample.
     Where channels are asked about, ``groups`` are those that products make; where an engine is,
     ``layers`` are all products, and whether its sparse kernels can take them.
     """
@@ -83,7 +83,7 @@ def look_at(
     kernels may take the products.
     Raises ``ModelError`` for a model in which there is nothing to look at.
     """
-    products = product_layers(model)
+    products = product_layers(model) if engine or has_integers(model) else ()
     layers = eligibility_of(products) if engine else ()
     quantised = tuple(p for p in products if p.quantised)
     if not survey.sites and not quantised and not layers:
