@@ -42,9 +42,9 @@ class Inspection:
     """The sites of a model, the nodes left alone, and whether BatchNormalization was folded.
 
     ``quantised`` are the products whose weights are integers already.  ``cost`` is the whole
-    model's, ``macs`` each site's by its name and each of those below by its output, all for one sample.
-    Where channels are asked about, ``groups`` are those that products make; where an engine is,
-    ``layers`` are all products, and whether its sparse kernels can take them.
+    model's, ``macs`` each site's by its name and each such product's by its output, all for one
+    sample.  Where channels are asked about, ``groups`` are those that products make; where an
+    engine is, ``layers`` are all products, and whether its sparse kernels can take them.
     """
 
     sites: tuple[Site, ...]
