@@ -19,7 +19,8 @@ from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_pri
 from asr_onnx.provenance import plain
 from asr_onnx.pruning.choose import ROW_SCALES, compiled
 from asr_onnx.pruning.criteria import CRITERIA, Criterion, Score, criterion_of
-from asr_onnx.pruning.patterns import PATTERNS, Channel, Pattern, Unstructured, parse
+from asr_onnx.pruning.eligibility import OnlyEligible
+from asr_onnx.pruning.patterns import NM, PATTERNS, Channel, Pattern, Unstructured, parse
 
 BN_STATS = ("dense", "cumulative", "ema")
 OPS = tuple(OPERATORS)
@@ -31,8 +32,8 @@ SPARSITY = 0.9
 MACS = 0.7
 # What chooses a mask, and so says nothing about a model that is pruned already.
 MASK_OPTIONS = (
-    "sparsity", "macs", "channel_multiple", "pattern", "criterion", "allocation", "include",
-    "exclude", "row_scale",
+    "sparsity", "macs", "channel_multiple", "pattern", "only_eligible", "criterion", "allocation",
+    "include", "exclude", "row_scale",
 )  # fmt: skip
 
 # What spells out how to repair, so that nothing is left to choose for recipe auto.
@@ -91,6 +92,12 @@ class PruneOptions:
     channel_multiple: int = option(
         8, "Of --pattern channel: what stays is a multiple of it, as engines block channels."
     )
+    only_eligible: bool = option(
+        False,
+        "Of --pattern N:M: layers that are grouped or too narrow for sparse kernels to be faster "
+        "stay dense; see inspect --engine.",
+        off="--all-layers",
+    )
     ops: tuple[str, ...] = option(
         ("Conv",), f"Operators to prune, of {','.join(OPS)}.", kind="words"
     )
@@ -128,6 +135,8 @@ class PruneOptions:
             raise UsageError("macs and sparsity exclude each other: leave one out")
         if self.macs is not None and not 0 < self.macs <= 1:
             raise UsageError(f"macs {self.macs:g} is outside (0, 1]")
+        if self.only_eligible and not isinstance(self.pattern, NM):
+            raise UsageError("only-eligible goes with an N:M pattern: add one, such as 2:4")
         if self.channel_multiple < 1:
             raise UsageError(f"channel multiple {self.channel_multiple} is not positive")
         for op in self.ops:
@@ -141,6 +150,8 @@ class PruneOptions:
     def structure(self) -> Pattern:
         """The pattern within a layer; without one, and where channels go, any weight may."""
         assert not isinstance(self.pattern, str), "parsed at birth"
+        if self.only_eligible and isinstance(self.pattern, NM):
+            return OnlyEligible(self.pattern)
         return Unstructured() if isinstance(self.pattern, Channel | None) else self.pattern
 
     @property

@@ -29,7 +29,7 @@ from asr_onnx.graph.narrow import narrow
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.records import Site
-from asr_onnx.graph.sites import Survey, find_sites, with_heads
+from asr_onnx.graph.sites import Survey, find_sites, survey_of, with_heads
 from asr_onnx.machine import Execution
 from asr_onnx.maths.clipping import RANGES
 from asr_onnx.options import AUTO, INT8, OPS, PruneOptions, RepairOptions
@@ -37,6 +37,7 @@ from asr_onnx.parallel import Progress
 from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
 from asr_onnx.pruning.criteria import CRITERIA
+from asr_onnx.pruning.eligibility import EngineOptions
 from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.pruning.patterns import Channel, Pattern
 from asr_onnx.quantizing.placement import place
@@ -55,20 +56,23 @@ def inspect(
     ops: Sequence[str] = ("Conv",),
     input_shapes: Mapping[str, tuple[int, ...]] | None = None,
     pattern: Pattern | Channel | str | None = None,
+    engine: str | None = None,
 ) -> Inspection:
     """Look at a model without running it; ``input_shapes`` settle sizes that it leaves open.
 
-    With the pattern channel it tells which channels stand or fall together.
+    With the pattern channel it tells which channels stand or fall together, with an ``engine``
+    which layers its sparse kernels can take.  Models that are quantised already are read, too.
     Raises ``ModelError`` when nothing can be pruned, ``UsageError`` for shapes that do not fit.
     """
     check_readable(proto)
     o, sizes = PruneOptions(ops=tuple(ops), pattern=pattern), None
-    survey = find_sites(proto, o.ops)
+    engine, found = EngineOptions(engine).engine, survey_of(proto, o.ops)
     if input_shapes:
         sizes = {i.name: i.shape for i in with_shapes(model_inputs(proto), input_shapes)}
     if not o.narrows:
-        return look_at(survey, proto, sizes, o.structure)
-    return look_at(survey, proto, sizes, repaired=_survey(proto, o)[1], ops=o.ops)
+        return look_at(found, proto, sizes, o.structure, ops=o.ops, engine=engine)
+    repaired = _survey(proto, o)[1]
+    return look_at(found, proto, sizes, repaired=repaired, ops=o.ops, engine=engine)
 
 
 def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:

@@ -70,7 +70,7 @@ SUFFIX = ".sparse.onnx"
         help="MODEL is pruned already: its zeros are the mask, and this is the model it came from.",
     ),
     of(RepairOptions, "criterion", "allocation", "ops", "include", "exclude", "row_scale"),
-    of(RepairOptions, "channel_multiple"),
+    of(RepairOptions, "only_eligible", "channel_multiple"),
 )
 @group(
     "How to repair",

@@ -29,12 +29,31 @@ class Survey:
 
 
 def find_sites(model: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Survey:
-    """All nodes of the operators ``ops`` whose weight can be written.
+    """All nodes of the operators ``ops`` whose weight can be written, as ``survey_of`` has them.
+
+    Raises ``ModelError`` when the model has none.
+    """
+    found = survey_of(model, ops)
+    if not found.sites:
+        raise ModelError(nothing_in(found, ops))
+    return found
+
+
+def nothing_in(found: Survey, ops: Sequence[str]) -> str:
+    """What to tell of a model without sites: why its first node of interest is none."""
+    first = found.skipped[0] if found.skipped else None
+    why = f" ({first.op} '{first.name}': {first.reason})" if first else ""
+    what = "convolution" if tuple(ops) == ("Conv",) else " or ".join(ops)
+    return f"the model has no {what} that can be pruned{why}"
+
+
+def survey_of(model: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Survey:
+    """All nodes of the operators ``ops`` whose weight can be written; there may be none.
 
     Convolutions may be 1-, 2- or 3-D, strided, dilated, grouped or depthwise.
 
-    Raises ``ModelError`` when the model has none, when a weight holds NaN or infinity, or when the
-    constants of a BatchNormalization do.
+    Raises ``ModelError`` when a weight holds NaN or infinity, or when the constants of a
+    BatchNormalization do.
     """
     topology = Topology(model.graph)
     finder = _Finder(topology, Constants(model, topology), ops)
@@ -51,10 +70,6 @@ def find_sites(model: onnx.ModelProto, ops: Sequence[str] = ("Conv",)) -> Survey
             skipped += _inside(body, f"inside a body of {node.op_type} '{node.name}'")
     for function in model.functions:
         skipped += _inside(function, f"inside local function '{function.name}': inline it first")
-    if not sites:
-        why = f" ({skipped[0].op} '{skipped[0].name}': {skipped[0].reason})" if skipped else ""
-        what = "convolution" if tuple(ops) == ("Conv",) else " or ".join(ops)
-        raise ModelError(f"the model has no {what} that can be pruned{why}")
     return Survey(tuple(sites), tuple(skipped))
 
 

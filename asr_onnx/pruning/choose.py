@@ -49,7 +49,8 @@ def prunable(
             raise UsageError("all that could be pruned are fixed filters: name some by --include")
     found = tuple(s for s in chosen if pattern.feasible(s) is None)
     if not found:
-        raise UsageError(f"no site can hold the pattern {pattern}")
+        why = f"{chosen[0].label}: {pattern.feasible(chosen[0])}"
+        raise UsageError(f"no site can hold the pattern {pattern} ({why})")
     return found
 
 

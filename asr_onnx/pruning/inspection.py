@@ -12,12 +12,14 @@ from asr_onnx.errors import ModelError
 from asr_onnx.graph.channels import find_channels
 from asr_onnx.graph.cost import Cost, cost
 from asr_onnx.graph.inputs import samples_in
+from asr_onnx.graph.product_layers import ProductLayer, has_integers, product_layers
 from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.graph.shapes import Shapes, macs
-from asr_onnx.graph.sites import Survey
+from asr_onnx.graph.sites import Survey, nothing_in
 from asr_onnx.graph.wiring import Topology
 from asr_onnx.pruning.channels import reasons
 from asr_onnx.pruning.choose import fixed, left_dense, rows_are_rescaled
+from asr_onnx.pruning.eligibility import Eligibility, eligibility_of
 from asr_onnx.pruning.patterns import Pattern, Unstructured
 
 
@@ -39,8 +41,10 @@ class ChannelGroup:
 class Inspection:
     """The sites of a model, the nodes left alone, and whether BatchNormalization was folded.
 
-    ``cost`` is the whole model's, ``macs`` each site's by its name, both for one sample.  Where
-    channels are asked about, ``groups`` are those that products make.
+    ``quantised`` are the products whose weights are integers already.  ``cost`` is the whole
+    model's, ``macs`` each site's by its name and each such product's by its output, all for one
+    sample.  Where channels are asked about, ``groups`` are those that products make; where an
+    engine is, ``layers`` are all products, and whether its sparse kernels can take them.
     """
 
     sites: tuple[Site, ...]
@@ -49,6 +53,8 @@ class Inspection:
     cost: Cost
     macs: Mapping[str, int | None]
     groups: tuple[ChannelGroup, ...] = ()
+    quantised: tuple[ProductLayer, ...] = ()
+    layers: tuple[Eligibility, ...] = ()
 
     @property
     def weights(self) -> int:
@@ -68,12 +74,20 @@ def look_at(
     structure: Pattern | None = None,
     repaired: Sequence[Site] = (),
     ops: Sequence[str] = (),
+    engine: str | None = None,
 ) -> Inspection:
     """What the sites of a model say about pruning it; ``sizes`` of inputs as in ``Shapes.of``.
 
-    ``structure``: what masks would have.  Where channels that ``ops`` make would go, ``repaired``
-    are the sites that could be repaired.
+    ``structure``: what masks would have.  ``ops`` are the operators looked at; where channels that
+    they make would go, ``repaired`` are the sites that could be repaired.  ``engine``: whose sparse
+    kernels may take the products.
+    Raises ``ModelError`` for a model in which there is nothing to look at.
     """
+    products = product_layers(model) if engine or has_integers(model) else ()
+    layers = eligibility_of(products) if engine else ()
+    quantised = tuple(p for p in products if p.quantised)
+    if not survey.sites and not quantised and not layers:
+        raise ModelError(nothing_in(survey, ops))
     learned = tuple(s for s in survey.sites if not fixed(s))
     left = left_dense(survey.sites, structure or Unstructured())
     folded = rows_are_rescaled(survey.sites)
@@ -83,10 +97,12 @@ def look_at(
         shapes, samples = Shapes({}, {}), 1
     each = macs(model, shapes)
     told = {s.name: each.get(s.output) for s in learned}
+    told |= {p.output: each.get(p.output) for p in products}
     per_sample = {n: None if count is None else round(count / samples) for n, count in told.items()}
     whole = cost(model, shapes, samples)
     groups = tuple(_groups(model, repaired, shapes, ops)) if repaired else ()
-    return Inspection(learned, survey.skipped + left, folded, whole, per_sample, groups)
+    skipped = survey.skipped + left
+    return Inspection(learned, skipped, folded, whole, per_sample, groups, quantised, layers)
 
 
 def _groups(

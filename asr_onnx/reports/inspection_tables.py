@@ -9,6 +9,7 @@ from rich.table import Table
 from asr_onnx.graph.fold import mean_goes_to
 from asr_onnx.pruning.inspection import ChannelGroup, Inspection
 from asr_onnx.reports.costs import bytes_text, count_text
+from asr_onnx.reports.page import NONE
 
 _SHOWN = 3  # nodes of a group
 
@@ -31,15 +32,50 @@ def tables(inspection: Inspection) -> list[Table]:
             count_text(inspection.macs[s.name]),
             mean_goes_to(s),
         )
-    shown = [sites, *([_groups(inspection.groups)] if inspection.groups else [])]
-    if not inspection.skipped:
+    shown = [sites] if inspection.sites or not inspection.quantised else []
+    shown += [_groups(inspection.groups)] if inspection.groups else []
+    shown += [_quantised(inspection)] if inspection.quantised else []
+    known = {layer.node for layer in inspection.quantised}
+    others = [item for item in inspection.skipped if item.name not in known]
+    if not others:
         return shown
     skipped = Table(title="Left alone")
     for name in ("node", "operator", "why"):
         skipped.add_column(name, overflow="fold")
-    for item in inspection.skipped:
+    for item in others:
         skipped.add_row(item.name, item.op, item.reason)
     return [*shown, skipped]
+
+
+def _quantised(inspection: Inspection) -> Table:
+    """Layers whose weights are integers, zeros counted on these."""
+    table = Table(title="Quantised already", caption="integers: in front → behind")
+    for name in ("node", "weight"):
+        table.add_column(name, overflow="fold")
+    for name in ("shape", "groups", "stored", "integers", "zeros", "MACs"):
+        table.add_column(name, justify="right")
+    for layer in inspection.quantised:
+        table.add_row(
+            layer.node,
+            layer.weight,
+            "×".join(map(str, layer.shape)),
+            str(layer.groups),
+            layer.stored,
+            f"{layer.reads or NONE} → {layer.makes or NONE}",
+            f"{layer.zeros / layer.size:.1%}",
+            count_text(inspection.macs[layer.output]),
+        )
+    return table
+
+
+def already(inspection: Inspection) -> str:
+    """That layers are quantised, in one sentence."""
+    layers = inspection.quantised
+    weights, zeros = sum(x.size for x in layers), sum(x.zeros for x in layers)
+    return (
+        f"{len(layers)} layers are quantised already, {weights:,} weights, {zeros:,} of them zero: "
+        "prune and repair before quantisation"
+    )
 
 
 def _groups(groups: Sequence[ChannelGroup]) -> Table:

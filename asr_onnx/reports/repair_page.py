@@ -8,7 +8,7 @@ from typing import Any
 
 from asr_onnx.maths.intervals import wilson
 from asr_onnx.repairing.result import larger
-from asr_onnx.reports import amount_search
+from asr_onnx.reports import amount_search, engine_tables
 from asr_onnx.reports.costs import HEADS, told
 from asr_onnx.reports.costs import times_text as times
 from asr_onnx.reports.matches import Match, cells, error_of, one_answer
@@ -38,6 +38,7 @@ def render(report: Report, thumbnails: Mapping[int, str] | None = None) -> str:
         charts=charts(report),
         costs=costs(report),
         cost_heads=list(COSTS.values()),
+        kernels=engine_tables,
         samples=samples(report, thumbnails or {}),
     )
 

@@ -13,10 +13,12 @@ from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.match import OutputMatch
 from asr_onnx.options import LADDER
 from asr_onnx.provenance import plain, versions
+from asr_onnx.pruning.eligibility import eligibility
+from asr_onnx.pruning.patterns import NM
 from asr_onnx.repairing.ladder import COST
 from asr_onnx.repairing.result import RepairResult, Rung, SiteReport, larger
 from asr_onnx.repairing.verdict import Judgement
-from asr_onnx.reports import comparison_tables
+from asr_onnx.reports import comparison_tables, engine_tables
 from asr_onnx.reports.costs import change, over
 from asr_onnx.reports.matches import CAPTION, HEADS, cells, one_answer
 from asr_onnx.reports.page import number
@@ -49,8 +51,16 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         "rungs": [asdict(rung) for rung in result.rungs],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
+        "sparse_kernels": _sparse_kernels(result),
         "samples": result.answers.to_dict() if result.answers else None,
     }
+
+
+def _sparse_kernels(result: RepairResult) -> list[dict[str, Any]] | None:
+    """Which layers TensorRT's could take, of a model that was asked to be N:M."""
+    if not isinstance(result.options.pattern, NM):
+        return None
+    return engine_tables.rows(eligibility(result.model))
 
 
 def judgement_dict(
