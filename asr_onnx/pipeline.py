@@ -26,13 +26,11 @@ from asr_onnx.graph.input_shapes import with_shapes
 from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.model_file import apply, check_readable
 from asr_onnx.graph.narrow import narrow
-from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.records import Site
-from asr_onnx.graph.sites import Survey, find_sites, survey_of, with_heads
+from asr_onnx.graph.sites import find_sites, survey_of
 from asr_onnx.machine import Execution
-from asr_onnx.maths.clipping import RANGES
-from asr_onnx.options import AUTO, INT8, OPS, PruneOptions, RepairOptions
+from asr_onnx.options import INT8, OPS, PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
@@ -40,13 +38,12 @@ from asr_onnx.pruning.criteria import CRITERIA
 from asr_onnx.pruning.eligibility import EngineOptions
 from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.pruning.patterns import Channel, Pattern
-from asr_onnx.quantizing.placement import place
-from asr_onnx.quantizing.quantized import Quantized, quantized, simplified
-from asr_onnx.quantizing.ranges import ranges
-from asr_onnx.quantizing.targets import TARGETS
+from asr_onnx.quantizing.quantized import Quantized
+from asr_onnx.recipes import AUTO
 from asr_onnx.repairing.compacting import Compacted, compacted
 from asr_onnx.repairing.job import Job
 from asr_onnx.repairing.ladder import Accept, climb
+from asr_onnx.repairing.preparing import in_integers, survey
 from asr_onnx.repairing.result import RepairResult
 from asr_onnx.repairing.weighing import Weighed, weigh_channels, weigh_layers
 
@@ -71,7 +68,7 @@ def inspect(
         sizes = {i.name: i.shape for i in with_shapes(model_inputs(proto), input_shapes)}
     if not o.narrows:
         return look_at(found, proto, sizes, o.structure, ops=o.ops, engine=engine)
-    repaired = _survey(proto, o)[1]
+    repaired = survey(proto, o)[1]
     return look_at(found, proto, sizes, repaired=repaired, ops=o.ops, engine=engine)
 
 
@@ -88,7 +85,7 @@ def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.M
     if criterion.score is None:
         raise UsageError("a criterion that searches in the data cannot prune without: use repair")
     if o.narrows:
-        narrowing = Narrowing.of(proto, _survey(proto, o)[1], {}, o.ops, o.include, o.exclude)
+        narrowing = Narrowing.of(proto, survey(proto, o)[1], {}, o.ops, o.include, o.exclude)
         removals = narrowing.by_score(criterion.score, o.row_scale)
         gone = narrowing.gone(removals, o.macs_left, o.zeros, o.channel_multiple)
         return narrow(proto, narrowing.channels, gone)
@@ -164,7 +161,9 @@ def repair(
 
     integers = None
     if options.quantizes:
-        integers = _quantized(proto, dense, batches, options, where, progress)
+        reference = _reference(proto, dense)
+        device = choose_device(where.providers)
+        integers = in_integers(proto, reference, batches, options, device, progress)
     few = batches.num_solve + batches.num_held_out < FEW
     return climb(options.rungs, one, accept, thorough=few) if climbs else one(options)
 
@@ -275,33 +274,6 @@ def _reference(proto: onnx.ModelProto, dense: onnx.ModelProto | None) -> onnx.Mo
     return rename_like(dense, proto)
 
 
-def _quantized(
-    proto: onnx.ModelProto,
-    dense: onnx.ModelProto | None,
-    batches: Batches,
-    options: RepairOptions,
-    execution: Execution,
-    progress: Progress | None,
-) -> Quantized:
-    """The network with integers for activations, whose ranges are the dense network's."""
-    device = choose_device(execution.providers)
-    reference, target = _reference(proto, dense), TARGETS[options.engine]
-    model = simplified(proto)
-    reference = model if dense is None else simplified(reference)
-    placement = place(model, options.exclude)
-    if not placement.products:
-        raise ModelError(
-            "the model has no product of float32 that could be computed in int8: export it in "
-            "float32, and leave out --exclude where it names all"
-        )
-    rule = RANGES[options.ranges]
-    found = ranges(
-        reference, placement.tensors, batches, device, rule, target.activations, progress
-    )
-    _, sites = _survey(model, options)
-    return quantized(model, reference, sites, placement, found, target)
-
-
 def _check_pruned(model: onnx.ModelProto, dense: onnx.ModelProto) -> None:
     """Raise ``ModelError`` when the model given as pruned has fewer zeros than the dense one."""
     theirs = {s.output: s for s in find_sites(dense, OPS).sites}
@@ -312,21 +284,6 @@ def _check_pruned(model: onnx.ModelProto, dense: onnx.ModelProto) -> None:
             f"the model to be repaired has {zeros[0]:,} zeros, the dense one {zeros[1]:,}: are "
             "they given the wrong way round?"
         )
-
-
-def _survey(proto: onnx.ModelProto, options: PruneOptions) -> tuple[Survey, tuple[Site, ...]]:
-    """What can be pruned under some options, and all that is repaired with it.
-
-    Where channels go, whatever reads them is repaired.
-    """
-    ops = options.ops
-    quantizes = isinstance(options, RepairOptions) and options.quantizes
-    if options.narrows or quantizes:
-        ops = tuple(op for op in OPS if op in options.ops or not OPERATORS[op].linear)
-    survey = find_sites(proto, ops)
-    heads = isinstance(options, RepairOptions) and options.reconstruct
-    heads = heads or options.narrows or quantizes
-    return survey, with_heads(proto, survey.sites) if heads else survey.sites
 
 
 def _weigh(
@@ -341,7 +298,7 @@ def _weigh(
     """What the options of ``cells``, which share their sites, need to know beforehand."""
     first = cells[0]
     if first.narrows:
-        _, sites = _survey(proto, first)
+        _, sites = survey(proto, first)
         sizes = {name: array.shape for name, array in batches.feeds(batches.one()).items()}
         narrowing = Narrowing.of(proto, sites, sizes, first.ops, first.include, first.exclude)
         if not any(o.weighs_channels for o in cells):
@@ -398,9 +355,9 @@ def _solve(
     progress: Progress | None,
 ) -> tuple[list[Job], list[tuple[list[Outputs], ...]]]:
     """Solve every site; the solved jobs, and dense, repaired and pruned outputs for each."""
-    survey, sites = _survey(proto, cells[0])
+    found_in, sites = survey(proto, cells[0])
     found = sites if reference is proto else find_sites(reference, OPS).sites
-    jobs = [Job(proto, sites, survey, options, weighed, integers) for options in cells]
+    jobs = [Job(proto, sites, found_in, options, weighed, integers) for options in cells]
     lockstep = Lockstep(
         reference,
         proto,

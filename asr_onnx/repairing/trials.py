@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from asr_onnx.evaluation.gates import Failure
-from asr_onnx.options import RECIPES
 from asr_onnx.provenance import plain
+from asr_onnx.recipes import RECIPES
 from asr_onnx.repairing.result import RepairResult
 
 POINTS = 100  # that amounts are tried in: whole percents

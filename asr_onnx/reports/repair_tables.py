@@ -11,10 +11,10 @@ from rich.table import Table
 
 from asr_onnx.evaluation.comparison import Comparison
 from asr_onnx.evaluation.match import OutputMatch
-from asr_onnx.options import LADDER
 from asr_onnx.provenance import plain, versions
 from asr_onnx.pruning.eligibility import eligibility
 from asr_onnx.pruning.patterns import NM
+from asr_onnx.recipes import LADDER
 from asr_onnx.repairing.ladder import COST
 from asr_onnx.repairing.result import RepairResult, Rung, SiteReport, larger
 from asr_onnx.repairing.verdict import Judgement

@@ -15,9 +15,9 @@ from asr_onnx.declare import fields_of, fill, option
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.evaluation.preflight import check_preprocessing
 from asr_onnx.machine import Execution
-from asr_onnx.options import RECIPES as KNOWN
 from asr_onnx.options import PruneOptions, RepairOptions, recipe
 from asr_onnx.parallel import Progress
+from asr_onnx.recipes import RECIPES as KNOWN
 from asr_onnx.sweeps.folder import SweepFolder
 from asr_onnx.sweeps.jobs import count_workers, make_jobs, results
 from asr_onnx.sweeps.results import to_dict, write_results

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from models import files, normal
 
-from asr_onnx.cli import repair as repair_command
+from asr_onnx.cli import request
 
 REPAIR = ("repair", "m.onnx", "--calib", "images", "-o", "out.onnx", "-q")
 
@@ -125,7 +125,7 @@ def test_memory_that_runs_out_is_one_line(folder, asr, monkeypatch):
     def want(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr(repair_command, "repair_model", want)
+    monkeypatch.setattr(request, "repair_model", want)
     code, out, err = asr(*REPAIR)
     assert (code, out, err.count("\n")) == (1, "", 1)
     assert err.startswith("error: out of memory: give --memory-limit")
@@ -135,7 +135,7 @@ def test_a_surprise_is_one_line_unless_it_is_debugged(folder, asr, monkeypatch):
     def surprise(*_, **__):
         raise RuntimeError("two\nlines")
 
-    monkeypatch.setattr(repair_command, "repair_model", surprise)
+    monkeypatch.setattr(request, "repair_model", surprise)
     monkeypatch.delenv("ASR_ONNX_DEBUG", raising=False)
     code, out, err = asr(*REPAIR)
     assert (code, out, err.count("\n")) == (1, "", 1)

@@ -14,7 +14,7 @@ import pytest
 from browser import check_sound, pictures, rows, visible
 from models import build, normal, run, yolo
 
-from asr_onnx.cli import repair as repair_command
+from asr_onnx.cli import request
 
 SCRIPT = '''
 """F1 of the boxes found, the dense model's being the truth."""
@@ -83,7 +83,7 @@ def test_a_detector_that_finds_nothing_fails_on_its_error(cases, asr):
 def test_agreement_with_a_detector_is_refused_with_the_option_that_declares_the_axis(
     cases, asr, monkeypatch, words
 ):
-    monkeypatch.setattr(repair_command, "repair_model", no_work)
+    monkeypatch.setattr(request, "repair_model", no_work)
     code, out, err = asr(*words, "-q", "--min-agreement", "0.9", "--report", "r.json")
     assert (code, out) == (2, "")
     assert "the class axis of 'y' is not known: declare it with --class-axis OUTPUT:AXIS" in err
@@ -161,7 +161,7 @@ BROKEN = {
 @pytest.mark.parametrize("command", [COMPARE, LOST])
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_metric_script_that_does_not_work_is_one_line(cases, asr, monkeypatch, command, name):
-    monkeypatch.setattr(repair_command, "repair_model", no_work)
+    monkeypatch.setattr(request, "repair_model", no_work)
     content, message = BROKEN[name]
     if content:
         (cases / name.split(":")[0]).write_text(content)
@@ -189,7 +189,7 @@ def test_a_metric_script_that_does_not_work_is_one_line(cases, asr, monkeypatch,
     ],
 )
 def test_what_cannot_be_is_refused(cases, asr, monkeypatch, command, words, message):
-    monkeypatch.setattr(repair_command, "repair_model", no_work)
+    monkeypatch.setattr(request, "repair_model", no_work)
     code, out, err = asr(*command, "-q", *words)
     assert (code, out) == (2, "")
     assert message in err

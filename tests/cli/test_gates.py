@@ -11,7 +11,7 @@ import pytest
 from browser import WIDTHS, check_sound, rows, visible
 from models import balanced, external_copy, files, norm_net, normal, run, stored
 
-from asr_onnx.cli import repair as repair_command
+from asr_onnx.cli import request
 from asr_onnx.graph.model_file import load
 from asr_onnx.repairing import verdict
 
@@ -184,7 +184,7 @@ def no_work(*_, **__):
 )
 def test_what_cannot_be_is_refused_before_any_work(cases, asr, monkeypatch, words, code, message):
     (cases / "out.rejected.onnx").write_text("of an earlier run")
-    monkeypatch.setattr(repair_command, "repair_model", no_work)
+    monkeypatch.setattr(request, "repair_model", no_work)
     before = {name: (cases / name).read_bytes() for name in files(cases)}
     found, out, err = asr(*REPAIR, *words)
     assert (found, out) == (code, "")

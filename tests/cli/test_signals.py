@@ -12,7 +12,7 @@ import pytest
 from models import ROOT, files
 
 from asr_onnx import interrupts
-from asr_onnx.cli import repair as repair_command
+from asr_onnx.cli import request
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 REPAIR = ("repair", "m.onnx", "--calib", "x.npy", "--providers", "cpu", "-o", "out.onnx")
@@ -43,13 +43,13 @@ def came(number, hidden=None):
 
 @pytest.mark.parametrize("hidden", [None, ImportError("no"), KeyboardInterrupt()])
 def test_an_interrupt_is_one_line_and_exit_code_130(folder, asr, monkeypatch, hidden):
-    monkeypatch.setattr(repair_command, "repair_model", came(signal.SIGINT, hidden))
+    monkeypatch.setattr(request, "repair_model", came(signal.SIGINT, hidden))
     code, out, err = asr(*REPAIR, "-q")
     assert (code, out, err.lstrip()) == (130, "", "interrupted: nothing was written\n")
 
 
 def test_an_interrupt_after_the_model_is_written_says_so(folder, asr, monkeypatch):
-    monkeypatch.setattr(repair_command, "write_reports", came(signal.SIGTERM))
+    monkeypatch.setattr(request, "write_reports", came(signal.SIGTERM))
     code, _, err = asr(*REPAIR, "-q", "--report", "r.json")
     assert (code, err) == (143, "interrupted: written before: 'out.onnx'\n")
 

@@ -145,7 +145,8 @@ def test_cells_that_fail_are_named_and_the_others_written(cases, asr):
     code, out, err = asr(*SWEEP, *words)
     assert (code, out) == (1, "")
     assert err.splitlines() == [
-        "failed: asr at 2:5: no site can hold the pattern 2:5",
+        "failed: asr at 2:5: no site can hold the pattern 2:5 (w2: input channels per group are no "
+        "multiple of 5: stays dense)",
         "error: 1 of 2 cells failed; all others are in 'out'",
     ]
     good, bad = report()["cells"]

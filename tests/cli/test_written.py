@@ -14,7 +14,7 @@ from models import external_copy, files, norm_net
 
 from asr_onnx import files as staging_files
 from asr_onnx.cli import compare as compare_command
-from asr_onnx.cli import repair as repair_command
+from asr_onnx.cli import request
 from asr_onnx.provenance import sha256
 
 REPAIR = ("repair", "m.onnx", "--calib", "x.npy", "--providers", "cpu", "-o", "out.onnx")
@@ -59,7 +59,7 @@ def test_reports_name_the_place_of_a_model_whose_output_was_taken(folder, asr, m
     def take():
         (folder / "out.onnx").write_text("theirs")
 
-    during(monkeypatch, repair_command, "repair_model", take)
+    during(monkeypatch, request, "repair_model", take)
     code, out, err = asr(*REPAIR, "--report", "r.json", "--report", "r.html")
     report = json.loads((folder / "r.json").read_text())
     assert code == 1 and "finished model is 'out.1.onnx'" in err and "out.1.onnx" in out
@@ -72,7 +72,7 @@ def test_reports_name_the_place_of_a_model_whose_output_was_taken(folder, asr, m
 
 def test_a_report_that_fails_in_the_end_names_itself_and_the_model(folder, asr, monkeypatch):
     (folder / "gone").mkdir()
-    during(monkeypatch, repair_command, "repair_model", lambda: shutil.rmtree(folder / "gone"))
+    during(monkeypatch, request, "repair_model", lambda: shutil.rmtree(folder / "gone"))
     reports = ("--report", "gone/r.json", "--report", "r.json")
     code, out, err = asr(*REPAIR, *reports)
     line = err.splitlines()[-1]
@@ -98,7 +98,7 @@ def test_the_report_has_the_hash_of_the_model_that_was_read(folder, asr, rng, mo
     external_copy(norm_net(rng), folder, "e.onnx")
     read = sha256([Path("e.onnx"), Path("weights.bin")])
     for command, work, words in (
-        (repair_command, "repair_model", ("repair", "e.onnx", "--calib", "x.npy")),
+        (request, "repair_model", ("repair", "e.onnx", "--calib", "x.npy")),
         (compare_command, "compare_models", ("compare", "e.onnx", "m.onnx", "--data", "x.npy")),
     ):
         old = (folder / name).read_bytes()
