@@ -16,6 +16,7 @@ from asr_onnx.arrays import FloatArray, Mask
 
 _BLOCK = 128  # weights of a row that are rounded before the rest of the row is told
 _SWEEPS = 8
+_SETTLED = 0.002  # of the weights, so few of which move that it is worth no further sweep
 _SHARES = np.linspace(1.0, 0.6, 41)  # of the largest weight, that the largest integer stands for
 _TINY = float(np.finfo(np.float32).tiny)
 
@@ -55,12 +56,12 @@ def rounded(
     ``inputs`` (G, K, K) are the second moments of the inputs, centred: the bias makes up for means.
     """
     values = np.ascontiguousarray(nearest(np.where(mask, rows, 0.0), scale, limit))
-    h = inputs.astype(np.float64, copy=False)
-    slope = (values - rows) @ h
+    h = inputs  # wide ones are float32: sums of steps of the grid need no more
+    slope = (values - rows).astype(h.dtype, copy=False) @ h
     curvature = np.diagonal(h, axis1=1, axis2=2)[:, None, :]
     moves = mask & (curvature > 0)
     for _ in range(_SWEEPS):
-        moved = False
+        moved = 0
         for start in range(0, rows.shape[2], _BLOCK):
             block = slice(start, start + _BLOCK)
             before = values[:, :, block].copy()
@@ -75,11 +76,11 @@ def rounded(
                 if change.any():
                     values[:, :, k] += change
                     inside += change[:, :, None] * part[:, None, j]
-            change = values[:, :, block] - before
-            if change.any():
-                moved = True
+            change = (values[:, :, block] - before).astype(h.dtype, copy=False)
+            if count := int(np.count_nonzero(change)):
+                moved += count
                 slope += change @ h[:, block]
-        if not moved:
+        if moved <= _SETTLED * mask.sum():
             break
     return nearest(values, scale, limit)  # sums of steps round
 
