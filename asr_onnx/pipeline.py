@@ -39,6 +39,7 @@ from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
 from asr_onnx.pruning.criteria import CRITERIA
 from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.pruning.patterns import Channel, Pattern
+from asr_onnx.quantizing.half import require_float32
 from asr_onnx.quantizing.placement import place
 from asr_onnx.quantizing.quantized import Quantized, quantized, simplified
 from asr_onnx.quantizing.ranges import ranges
@@ -211,6 +212,8 @@ def _repair(
     if dense is None and not all(o.chooses_mask for o in cells):
         raise UsageError("criterion 'given' is for a model that is pruned already: give dense, too")
     check_readable(proto)
+    if any(o.halves for o in cells):
+        require_float32(proto)
     batches = as_batches(data, model_inputs(proto))
     figures = figures or Figures()
     figures.axes(proto)  # refuses what the model does not have, before the work

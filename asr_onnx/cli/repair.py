@@ -146,7 +146,7 @@ class Prepared:
     of(RepairOptions, "reconstruct", "method", "prior", "one_shot", "keep_first"),
     of(RepairOptions, "bn_stats", "bn_momentum", "bn_batch_size", "bn_batches"),
 )
-@group("Integers", of(RepairOptions, "precision", "engine", "ranges"))
+@group("Precision", of(RepairOptions, "precision", "float32_io", "engine", "ranges"))
 @group("Quality gates", of(Gates), of(Figures), of(LabelOptions))
 @group("Automatic amounts", of(AutoOptions))
 @group("Machine", of(Execution))
@@ -379,6 +379,8 @@ def _print_result(
     out.print(repair_tables.output_table(result))
     sites = repair_tables.site_table if verbose else repair_tables.worst_sites
     out.print(sites(result))
+    if kept := repair_tables.float32_table(result):
+        out.print(kept)
     if metrics := repair_tables.metric_table(result):
         out.print(metrics)
     if accuracy:

@@ -42,6 +42,7 @@ from asr_onnx.pruning.choose import (
     nonzero,
     prunable,
 )
+from asr_onnx.quantizing.half import halved
 from asr_onnx.quantizing.quantized import Quantized, plainly_rounded
 from asr_onnx.repairing.compacting import idle_channels
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
@@ -169,13 +170,17 @@ class Job:
             last = Runner(model, device, once=True).run(feeds)
             require_same(streamed[-1], last, "that with float weights", INTEGERS)
         self.patch = Patch()  # a copy of the weights is memory
+        fed_last = calibration.feeds(batches[-1])
+        idle, half = idle_channels(model, fed_last, device), None
+        if options.halves:
+            half = halved(model, calibration, device, streamed, options.float32_io, options.exclude)
+            model, streamed = half.model, half.outputs
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
         sizes, axes = [len(b.samples) for b in batches], figures.axes(model)
         matches = compare_outputs(dense, streamed, sizes, axes)
         for name, values in reference.items():
             _require_finite(name, values, matches[name].relative_error)
-        feeds = calibration.feeds(batches[-1])
-        fed = {n: a.shape for n, a in feeds.items()}
+        fed = {n: a.shape for n, a in fed_last.items()}
         metric, metrics = figures.metric, None
         if metric:
             both = {"pruned": pruned, "repaired": streamed}
@@ -196,7 +201,10 @@ class Job:
             cost_before=cost_of(original, fed),
             sizes=fed,
             widths=self.narrowing.widths(self.gone) if self.narrowing else (),
-            idle=idle_channels(model, feeds, device),
+            idle=idle,
+            kept_float32=half.kept if half else (),
+            rounding=half.off if half else None,
+            tiny=half.tiny if half else 0,
         )
 
     def _narrower(
