@@ -33,6 +33,9 @@ def tolerance(nodes: int) -> float:
 
 def largest(values: AnyArray) -> float:
     """The largest magnitude; infinity, which float16 has, and NaN do not count."""
+    found = max(float(values.max(initial=0.0)), -float(values.min(initial=0.0)))
+    if math.isfinite(found):
+        return found
     magnitude = np.abs(values)
     return float(magnitude.max(initial=0.0, where=np.isfinite(magnitude)))
 

@@ -29,15 +29,13 @@ class Halved:
     """A model in float16.
 
     ``kept``: the nodes that stay in float32, and why.  ``tiny``: weights below float16's smallest
-    number, which became it.  ``outputs`` are those of the batches checked on, ``off`` how far each
-    is from the float32 model's, relative to its spread.
+    number, which became it.  ``outputs`` are those of the batches checked on.
     """
 
     model: onnx.ModelProto
     kept: tuple[Skipped, ...]
     tiny: int
     outputs: Sequence[Outputs]
-    off: dict[str, float]
 
 
 def require_float32(model: onnx.ModelProto) -> None:
@@ -86,7 +84,7 @@ def halved(
     nodes = found.topology.nodes
     kept = (Skipped(nodes[i].name or nodes[i].output[0], nodes[i].op_type, reason)
             for i, reason in sorted(found.kept.items()) if _is_told(nodes[i]))  # fmt: skip
-    return Halved(result, tuple(kept), tiny, outputs, off)
+    return Halved(result, tuple(kept), tiny, outputs)
 
 
 def _is_told(node: onnx.NodeProto) -> bool:

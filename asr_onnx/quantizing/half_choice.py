@@ -40,16 +40,20 @@ _BOUNDS = {"Clip": (1, 2)}  # numbers beyond float16's mean there what its large
 
 @dataclass(frozen=True)
 class Measured:
-    """Magnitudes of a float32 tensor on the calibration data, and its elements in a batch."""
+    """Magnitudes of a float32 tensor on the calibration data, and its elements in a batch.
+
+    ``smallest`` is that of tensors that must not become zero.
+    """
 
     largest: float = 0.0
     smallest: float = float("inf")
     elements: int = 0
 
-    def with_batch(self, values: AnyArray) -> Measured:
+    def with_batch(self, values: AnyArray, delicate: bool) -> Measured:
+        least = smallest(values) if delicate else self.smallest
         return Measured(
             max(self.largest, largest(values)),
-            min(self.smallest, smallest(values)),
+            min(self.smallest, least),
             max(self.elements, values.size),
         )
 
@@ -112,10 +116,10 @@ def measured(
     made = [t for node in topology.nodes for t in node.output if t]
     only = np.dtype(np.float32)
     run = Passes(model, [*topology.inputs, *made], batches, device, progress, total=1, only=only)
-    found: dict[str, Measured] = {}
+    delicate, found = _delicate(topology), dict[str, Measured]()
     for tensor, values in run(0):
         if values.dtype == only:
-            found[tensor] = found.get(tensor, Measured()).with_batch(values)
+            found[tensor] = found.get(tensor, Measured()).with_batch(values, tensor in delicate)
     return found
 
 
@@ -144,11 +148,7 @@ class _Reasons:
         self._top, self._ranges = plan.topology, plan.ranges
         self._left_out = frozenset(DEFAULT_OP_BLOCK_LIST)
         self._of_sizes = _of_sizes(plan.topology)
-        self._delicate = {
-            node.input[place]
-            for node in self._top.nodes
-            if (place := _DELICATE.get(node.op_type)) is not None and node.domain in _STANDARD
-        }
+        self._delicate = _delicate(self._top)
         self._captured = {
             t
             for index, node in enumerate(self._top.nodes)
@@ -264,6 +264,15 @@ class _Reasons:
             found[index] = "computes the scales of a Resize"
             todo += top.nodes[index].input
         return found
+
+
+def _delicate(topology: Topology) -> set[str]:
+    """Tensors that must not become zero or lose their digits."""
+    return {
+        node.input[place]
+        for node in topology.nodes
+        if (place := _DELICATE.get(node.op_type)) is not None and node.domain in _STANDARD
+    }
 
 
 def _of_sizes(topology: Topology) -> set[int]:

@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from asr_onnx.errors import ModelError
 from asr_onnx.graph.idle_nodes import replace
-from asr_onnx.graph.tensor_values import held, is_in_file, opened, scratch
+from asr_onnx.graph.tensor_values import held, is_in_file, is_large, opened, scratch
 from asr_onnx.graph.wiring import in_order, reads
 from asr_onnx.maths.float16 import SMALLEST
 from asr_onnx.quantizing.half_choice import Plan
@@ -218,7 +218,7 @@ def _filled(tensor: TensorProto, whole: TensorProto) -> int:
     half = np.asarray(convert_np_to_float16(value.reshape(-1)), np.float16).reshape(value.shape)
     tensor.CopyFrom(numpy_helper.from_array(half, whole.name))
     tensor.doc_string = whole.doc_string
-    if is_in_file(whole):
+    if is_in_file(whole) and is_large(tensor):
         scratch().put(half).refer(tensor)
     return int(np.count_nonzero((value != 0) & (np.abs(value) < SMALLEST)))
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -82,6 +83,9 @@ class Passes:
         runner = Runner(segment.model, device, made, weights=segment.weights)
         found = {n: v for n, v in runner.run(feeds).items() if isinstance(v, np.ndarray)}
         self.types |= {name: value.dtype for name, value in found.items()}
+        taken = sum(v.nbytes for v in found.values() if only is None or v.dtype == only)
+        if batches.fixed_batch is None:  # fewer samples take no longer, running from anew does
+            self._chosen = list(_cut(self._chosen, max(1, _TOGETHER // max(taken, 1))))
         scale = max(len(b.samples) for b in self._chosen) / len(one.samples)
         groups: list[list[str]] = [[]]
         room = float(_TOGETHER)
@@ -120,3 +124,10 @@ class Passes:
         yield from ((name, feeds[name]) for name in self._inputs)
         for runner in self._runners:
             yield from runner.run(feeds).items()
+
+
+def _cut(batches: Iterable[Batch], most: int) -> Iterator[Batch]:
+    """The batches in pieces of at most so many samples."""
+    for batch in batches:
+        for start in range(0, len(batch.samples), most):
+            yield replace(batch, samples=batch.samples[start : start + most])

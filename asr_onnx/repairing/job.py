@@ -171,13 +171,14 @@ class Job:
             require_same(streamed[-1], last, "that with float weights", INTEGERS)
         self.patch = Patch()  # a copy of the weights is memory
         fed_last = calibration.feeds(batches[-1])
-        idle, half = idle_channels(model, fed_last, device), None
+        idle, half, exact = idle_channels(model, fed_last, device), None, streamed
         if options.halves:
             half = halved(model, calibration, device, streamed, options.float32_io, options.exclude)
             model, streamed = half.model, half.outputs
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
         sizes, axes = [len(b.samples) for b in batches], figures.axes(model)
         matches = compare_outputs(dense, streamed, sizes, axes)
+        rounded = compare_outputs(exact, streamed, sizes, axes)
         for name, values in reference.items():
             _require_finite(name, values, matches[name].relative_error)
         fed = {n: a.shape for n, a in fed_last.items()}
@@ -203,7 +204,7 @@ class Job:
             widths=self.narrowing.widths(self.gone) if self.narrowing else (),
             idle=idle,
             kept_float32=half.kept if half else (),
-            rounding=half.off if half else None,
+            rounding={n: m.relative_error for n, m in rounded.items()} if half else None,
             tiny=half.tiny if half else 0,
         )
 
