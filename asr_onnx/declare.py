@@ -23,7 +23,7 @@ def option(default: Any, help: str, **more: Any) -> Any:
     it.  ``more``: ``choices``, ``metavar``, ``kind`` (of value, where it is not the default's: see
     ``cli.types``), ``multiple``, ``off`` (the flag that turns a switch off); ``functions`` where
     one may be given for a choice, ``records`` for types of what may be given besides, ``also`` for
-    values that are not told of.
+    values that are not told of, ``words`` for other words (a mapping to choices).
     """
     return field(default=None, metadata={_KEY: {"default": default, "help": help, **more}})
 
@@ -52,6 +52,9 @@ def fill(record: Any, values: Mapping[str, Any] | None = None) -> None:
         if getattr(record, f.name) is None:
             object.__setattr__(record, f.name, (values or {}).get(f.name, about["default"]))
         value = getattr(record, f.name)
+        if isinstance(value, str) and value in about.get("words", ()):
+            value = about["words"][value]
+            object.__setattr__(record, f.name, value)
         if value is not None and not _fits(value, about):
             raise UsageError(f"{f.name} {value!r} is not {_KINDS[_kind(about)][1]}")
         named = value is not None and not callable(value) and value not in about.get("also", ())

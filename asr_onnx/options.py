@@ -25,8 +25,8 @@ from asr_onnx.recipes import AUTO, HOW, LADDER, RECIPES, describe
 
 BN_STATS = ("dense", "cumulative", "ema")
 OPS = tuple(OPERATORS)
-FLOAT32, INT8 = "float32", "int8"
-PRECISIONS = (FLOAT32, INT8)
+FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
+PRECISIONS = (FLOAT32, FLOAT16, INT8)
 ENGINES = ("tensorrt", "onnxruntime")
 GIVEN = "given"  # the criterion of a model that is pruned already: its zeros are the mask
 SPARSITY = 0.9
@@ -223,9 +223,16 @@ class RepairOptions(PruneOptions):
 
     precision: str = option(
         FLOAT32,
-        "What weights and activations are in the model that is written; int8: in pairs of "
+        "What weights and activations are in the model that is written; float16, or fp16: but for "
+        "operators that need float32 on the data; int8: in pairs of "
         "QuantizeLinear and DequantizeLinear, BatchNormalization folded.",
         choices=PRECISIONS,
+        words={"fp16": FLOAT16},
+    )
+    float32_io: bool = option(
+        True,
+        "Of --precision float16: what the model's inputs and outputs are.",
+        off="--float16-io",
     )
     engine: str = option(
         "tensorrt",
@@ -262,6 +269,8 @@ class RepairOptions(PruneOptions):
             )
         if self.quantizes:
             self._check_quantized()
+        if not self.float32_io and not self.halves:
+            raise UsageError("float16 inputs and outputs go with precision float16: add it")
         if not 0 < self.bn_momentum <= 1:
             raise UsageError(f"momentum {self.bn_momentum:g} is outside (0, 1]")
         if self.bn_batch_size < 2 or self.bn_batches < 1:
@@ -283,6 +292,11 @@ class RepairOptions(PruneOptions):
     def quantizes(self) -> bool:
         """Whether integers take the place of float32."""
         return self.precision == INT8
+
+    @property
+    def halves(self) -> bool:
+        """Whether float16 takes the place of float32, where it can."""
+        return self.precision == FLOAT16
 
     @property
     def rungs(self) -> tuple[RepairOptions, ...]:

@@ -38,6 +38,7 @@ from asr_onnx.pruning.criteria import CRITERIA
 from asr_onnx.pruning.eligibility import EngineOptions
 from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.pruning.patterns import Channel, Pattern
+from asr_onnx.quantizing.half import require_float32
 from asr_onnx.quantizing.quantized import Quantized
 from asr_onnx.recipes import AUTO
 from asr_onnx.repairing.compacting import Compacted, compacted
@@ -241,6 +242,8 @@ def _repair(
     if dense is None and not all(o.chooses_mask for o in cells):
         raise UsageError("criterion 'given' is for a model that is pruned already: give dense, too")
     check_readable(proto)
+    if any(o.halves for o in cells):
+        require_float32(proto)
     batches = as_batches(data, model_inputs(proto))
     figures = figures or Figures()
     figures.axes(proto)  # refuses what the model does not have, before the work

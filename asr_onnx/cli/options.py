@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from asr_onnx.cli.types import KINDS
+from asr_onnx.cli.types import KINDS, Choice
 from asr_onnx.declare import declared, fields_of, flag
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -97,7 +97,7 @@ def _made(f: Field[Any], text: str | None) -> Decorator[Any]:
         flags = f"{flags}/{about['off']}"
         default = "yes" if default else "no"
     elif about.get("choices"):
-        settings["type"] = click.Choice(list(about["choices"]))
+        settings["type"] = Choice(about["choices"], about.get("words", {}))
     else:
         settings["type"] = KINDS[about.get("kind") or type(default).__name__]
     if default not in (None, ()) and "[default" not in help:

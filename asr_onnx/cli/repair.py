@@ -77,7 +77,7 @@ SUFFIX = ".sparse.onnx"
     of(RepairOptions, "reconstruct", "method", "prior", "one_shot", "keep_first"),
     of(RepairOptions, "bn_stats", "bn_momentum", "bn_batch_size", "bn_batches"),
 )
-@group("Integers", of(RepairOptions, "precision", "engine", "ranges"))
+@group("Precision", of(RepairOptions, "precision", "float32_io", "engine", "ranges"))
 @group("Quality gates", of(Gates), of(Figures), of(LabelOptions))
 @group("Automatic amounts", of(AutoOptions))
 @group("Machine", of(Execution))

@@ -305,6 +305,8 @@ def _print_result(
     out.print(repair_tables.output_table(result))
     sites = repair_tables.site_table if verbose else repair_tables.worst_sites
     out.print(sites(result))
+    if kept := repair_tables.float32_table(result):
+        out.print(kept)
     if metrics := repair_tables.metric_table(result):
         out.print(metrics)
     if accuracy:

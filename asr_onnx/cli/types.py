@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,23 @@ import click
 
 if TYPE_CHECKING:  # generic in the type checker's eyes only: old versions of click are not
     _Word = click.ParamType[Any]
+    _Choice = click.Choice[str]
 else:
     _Word = click.ParamType
+    _Choice = click.Choice
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
+
+
+class Choice(_Choice):
+    """One of some words, or another word for one of them."""
+
+    def __init__(self, choices: Iterable[str], words: Mapping[str, str]) -> None:
+        super().__init__(list(choices))
+        self._words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return super().convert(self._words.get(value, value), param, ctx)
 
 
 class Numbers(_Word):

@@ -145,12 +145,19 @@ class Runner:
         if device.provider not in self._session.get_providers():
             raise ProviderError("ONNX Runtime fell back to the CPU")
         self.inputs = [i.name for i in self._session.get_inputs()]
+        halves = (i.name for i in self._session.get_inputs() if i.type == "tensor(float16)")
+        self._halves = frozenset(halves)
         self.outputs = list(outputs or (o.name for o in self._session.get_outputs()))
 
     def run(self, feeds: Feeds) -> dict[str, AnyArray]:
-        """Outputs by name; raises ``ModelError`` with ONNX Runtime's reason when a node fails."""
+        """Outputs by name; what it wants in float16 may be float32.
+
+        Raises ``ModelError`` with ONNX Runtime's reason when a node fails.
+        """
+        fed = {n: feeds[n] for n in self.inputs}
+        fed |= {n: np.asarray(fed[n], np.float16) for n in self._halves}
         try:
-            values = self._session.run(self.outputs, {n: feeds[n] for n in self.inputs})
+            values = self._session.run(self.outputs, fed)
         except Exception as error:  # see __init__
             raise ModelError(f"ONNX Runtime cannot run the model: {_first_line(error)}") from None
         return dict(zip(self.outputs, values, strict=True))

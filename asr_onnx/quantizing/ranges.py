@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -33,7 +34,8 @@ def ranges(
     Two passes: the first finds the ends, the second what lies between.
     Raises ``CalibrationError`` for activations that are not finite.
     """
-    run = _Passes(model, tensors, batches, device, progress)
+    run = Passes(model, tensors, batches, device, progress)
+    run.require_float32()
     ends: dict[str, tuple[float, float]] = {}
     for tensor, values in run(0):
         low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
@@ -50,8 +52,11 @@ def ranges(
     return {tensor: rule(histogram, grid) for tensor, histogram in found.items()}
 
 
-class _Passes:
-    """A network's tensors on the samples solved on, as many in a run as fit into memory."""
+class Passes:
+    """A network's tensors on the samples solved on, as many in a run as fit into memory.
+
+    ``types`` are those of the tensors that are arrays, ``total`` the passes that are to be told of.
+    """
 
     def __init__(
         self,
@@ -60,43 +65,55 @@ class _Passes:
         batches: Batches,
         device: Device,
         progress: Progress | None,
+        total: int = 2,
+        only: np.dtype[np.generic] | None = None,
     ) -> None:
-        self._batches, self._progress = batches, progress
+        self._batches, self._progress, self._total = batches, progress, total
         self._chosen = [b for b in batches.batches if not b.held_out]
         network, one = Network.of(model), batches.one()
         feeds = batches.feeds(one)
-        inputs = [t for t in tensors if t in feeds]
+        self._inputs = [t for t in tensors if t in feeds]
         made = [t for t in tensors if t not in feeds]
-        self._inputs, self._runners = inputs, []
+        self.types = {t: feeds[t].dtype for t in self._inputs}
+        self._runners: list[Runner] = []
         if not made:
             return
         segment = network.segment(network.topology.ancestors(made, set()), made, feeds)
         assert segment, "tensors are computed"
         runner = Runner(segment.model, device, made, weights=segment.weights)
-        found = runner.run(feeds)
-        for name, value in found.items():
-            if np.asarray(value).dtype != np.float32:
-                raise ModelError(
-                    f"activation '{name}' is {np.asarray(value).dtype}: int8 takes the place of "
-                    "float32, so export the model in float32"
-                )
+        found = {n: v for n, v in runner.run(feeds).items() if isinstance(v, np.ndarray)}
+        self.types |= {name: value.dtype for name, value in found.items()}
+        taken = sum(v.nbytes for v in found.values() if only is None or v.dtype == only)
+        if batches.fixed_batch is None:  # fewer samples take no longer, running from anew does
+            self._chosen = list(_cut(self._chosen, max(1, _TOGETHER // max(taken, 1))))
         scale = max(len(b.samples) for b in self._chosen) / len(one.samples)
         groups: list[list[str]] = [[]]
         room = float(_TOGETHER)
-        for name in made:
-            size = found[name].nbytes * scale
+        for name, value in found.items():
+            if only is not None and value.dtype != only:
+                continue
+            size = value.nbytes * scale
             if groups[-1] and size > room:
                 groups.append([])
                 room = float(_TOGETHER)
             groups[-1].append(name)
             room -= size
-        for group in groups:
+        for group in filter(None, groups):
             part = network.segment(network.topology.ancestors(group, set()), group, feeds)
             assert part
             self._runners.append(Runner(part.model, device, group, weights=part.weights))
 
+    def require_float32(self) -> None:
+        """Raise ``ModelError`` where a tensor is none that integers can take the place of."""
+        for name, kind in self.types.items():
+            if kind != np.float32 and name not in self._inputs:
+                raise ModelError(
+                    f"activation '{name}' is {kind}: int8 takes the place of float32, so export "
+                    "the model in float32"
+                )
+
     def __call__(self, number: int) -> Iterator[tuple[str, AnyArray]]:
-        total = 2 * len(self._chosen)
+        total = self._total * len(self._chosen)
         for done, batch in enumerate(self._chosen):
             if self._progress:
                 self._progress(number * len(self._chosen) + done, total, "ranges of activations")
@@ -107,3 +124,10 @@ class _Passes:
         yield from ((name, feeds[name]) for name in self._inputs)
         for runner in self._runners:
             yield from runner.run(feeds).items()
+
+
+def _cut(batches: Iterable[Batch], most: int) -> Iterator[Batch]:
+    """The batches in pieces of at most so many samples."""
+    for batch in batches:
+        for start in range(0, len(batch.samples), most):
+            yield replace(batch, samples=batch.samples[start : start + most])

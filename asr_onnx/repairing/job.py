@@ -43,6 +43,7 @@ from asr_onnx.pruning.choose import (
     prunable,
 )
 from asr_onnx.quantizing.checks import InIntegers, check_pairs
+from asr_onnx.quantizing.half import halved
 from asr_onnx.quantizing.quantized import Quantized, plainly_rounded
 from asr_onnx.repairing.compacting import idle_channels
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
@@ -170,13 +171,19 @@ class Job:
             last = Runner(model, device, once=True).run(calibration.feeds(batches[-1]))
             require_same(streamed[-1], last, "that with float weights", INTEGERS)
         self.patch = Patch()  # a copy of the weights is memory
+        fed_last = calibration.feeds(batches[-1])
+        idle = 0 if self.quantized else idle_channels(model, fed_last, device)
+        half, exact = None, streamed
+        if options.halves:
+            half = halved(model, calibration, device, streamed, options.float32_io, options.exclude)
+            model, streamed = half.model, half.outputs
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
         sizes, axes = [len(b.samples) for b in batches], figures.axes(model)
         matches = compare_outputs(dense, streamed, sizes, axes)
+        rounded = compare_outputs(exact, streamed, sizes, axes)
         for name, values in reference.items():
             _require_finite(name, values, matches[name].relative_error)
-        feeds = calibration.feeds(batches[-1])
-        fed = {n: a.shape for n, a in feeds.items()}
+        fed = {n: a.shape for n, a in fed_last.items()}
         integers = None
         if self.quantized:
             fused = compare_outputs(dense, run_checked(model, calibration, device), sizes, axes)
@@ -207,8 +214,11 @@ class Job:
             cost_before=cost_of(original, fed),
             sizes=fed,
             widths=self.narrowing.widths(self.gone) if self.narrowing else (),
-            idle=0 if integers else idle_channels(model, feeds, device),
+            idle=idle,
             integers=integers,
+            kept_float32=half.kept if half else (),
+            rounding={n: m.relative_error for n, m in rounded.items()} if half else None,
+            tiny=half.tiny if half else 0,
         )
 
     def _narrower(

@@ -86,7 +86,9 @@ class RepairResult:
     """The repaired model and everything the report tells about the run.
 
     ``cost_before`` is that of the model that was given, for inputs of the ``sizes`` it was fed.
-    ``idle``: channels that ``compact`` would remove at the least.
+    ``idle``: channels that ``compact`` would remove at the least.  ``kept_float32``: of a model in
+    float16 the nodes that are not, and why; ``rounding``: how far its outputs are from those it had
+    in float32, relative to their spread; ``tiny``: weights that became float16's smallest number.
     """
 
     model: onnx.ModelProto
@@ -107,6 +109,9 @@ class RepairResult:
     widths: tuple[Width, ...] = ()  # where channels go
     idle: int = 0
     integers: InIntegers | None = None
+    kept_float32: tuple[Skipped, ...] = ()
+    rounding: Mapping[str, float] | None = None
+    tiny: int = 0
 
     @property
     def rounded_to_zero(self) -> int:
@@ -125,14 +130,18 @@ class RepairResult:
         return sum(s.zeros for s in chosen) / sum(s.weights for s in chosen)
 
 
-def is_worse(pruned: Mapping[str, OutputMatch], repaired: Mapping[str, OutputMatch]) -> str:
+def is_worse(
+    pruned: Mapping[str, OutputMatch],
+    repaired: Mapping[str, OutputMatch],
+    rounding: Mapping[str, float] | None = None,
+) -> str:
     """The first output on which repair did worse than plain pruning, as a phrase; or empty.
 
-    By the error, which needs no layout; see ``larger``.
+    By the error, which needs no layout; see ``larger``.  ``rounding`` is what float16 added to it.
     """
     for name, match in repaired.items():
         before, after = pruned[name].relative_error, match.relative_error
-        if larger(before, after):
+        if larger(before, after - (rounding or {}).get(name, 0.0)):
             return f"'{name}' is off by {after:.3f} of its spread, not {before:.3f}"
     return ""
 

@@ -67,7 +67,7 @@ def judge(
         counted = accuracy.models[0].top1.total
         measured = replace(measured, accuracy=top1, dense_accuracy=dense, labelled=counted)
     failed = tuple(failures(gates, measured, name))
-    how = is_worse(result.pruned_outputs, result.repaired_outputs)
+    how = is_worse(result.pruned_outputs, result.repaired_outputs, result.rounding)
     if allow_worse or not how:
         return Judgement(gates, failed)
     plain = "plain rounding" if result.options.quantizes else "plain pruning"

@@ -98,7 +98,8 @@ def verdict(report: Report) -> str:
 def _is_worse(report: Report, output: str) -> bool:
     """Whether the repair took an output away from the dense model's."""
     before, after = (error_of(report["outputs"][m][output]) for m in ("pruned", "repaired"))
-    return after is not None and before is not None and larger(before, after)
+    rounding = (report.get("float16_rounding") or {}).get(output) or 0.0
+    return after is not None and before is not None and larger(before, after - rounding)
 
 
 def tiles(report: Report) -> list[dict[str, str]]:

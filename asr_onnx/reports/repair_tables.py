@@ -23,6 +23,7 @@ from asr_onnx.reports.costs import change, over
 from asr_onnx.reports.matches import CAPTION, HEADS, cells, one_answer
 from asr_onnx.reports.page import number
 
+KEPT = 10  # nodes in float32 told of
 WORST = 10  # sites told of unless asked for all
 
 _OF_COMPARISON = ("samples", "preprocessing", "labels", "class_output", "topk", "dense")
@@ -48,6 +49,9 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         "channels": [asdict(width) for width in result.widths],
         "idle_channels": result.idle,
         "integers": _integers(result),
+        "kept_float32": [asdict(s) for s in result.kept_float32],
+        "float16_rounding": plain(result.rounding),
+        "float16_tiny_weights": result.tiny,
         "rungs": [asdict(rung) for rung in result.rungs],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
@@ -137,8 +141,35 @@ def summary(result: RepairResult, judgement: Judgement, written: Path | None) ->
         yield change(cost)
     if result.idle:
         yield f"at least {result.idle:,} channels do nothing: compact removes them, exactly"
+    if result.options.halves:
+        yield from _halved(result)
     yield f"{result.solve_images} samples solved on, {result.held_out_images} held out"
     yield from rungs(result)
+
+
+def _halved(result: RepairResult) -> Iterator[str]:
+    off = max((result.rounding or {}).values(), default=0.0)
+    stay = f"{len(result.kept_float32)} nodes stay in float32"
+    yield f"float16: {stay}; rounding takes the outputs off by {off:.1e} of their spread"
+    if result.tiny:
+        yield f"  {result.tiny:,} weights were below float16's smallest number and became it"
+
+
+def float32_table(result: RepairResult) -> Table | None:
+    """What stayed float32 in a model of float16, and why; the first of them."""
+    kept = result.kept_float32
+    if not kept:
+        return None
+    more = len(kept) - KEPT
+    table = Table(
+        title=f"{len(kept)} nodes in float32",
+        caption=f"and {more} more, see the JSON report" if more > 0 else None,
+    )
+    for name in ("node", "operator", "reason"):
+        table.add_column(name, overflow="fold")
+    for skipped in kept[:KEPT]:
+        table.add_row(skipped.name, skipped.op, skipped.reason)
+    return table
 
 
 def worst_sites(result: RepairResult, count: int = WORST) -> Table:

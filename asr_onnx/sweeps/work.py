@@ -199,7 +199,9 @@ def _cell(task: Task, result: RepairResult, opened: Opened, top1: Accuracy | Non
         "cosine": plain(match.cosine),
         "relative_error": plain(match.relative_error),
         "seconds": round(result.seconds, 3),
-        "worse_than_pruning": is_worse(result.pruned_outputs, result.repaired_outputs),
+        "worse_than_pruning": is_worse(
+            result.pruned_outputs, result.repaired_outputs, result.rounding
+        ),
         "options": result.options.to_dict(),
     }
 
