@@ -336,6 +336,10 @@ class RepairOptions(PruneOptions):
         """Whether the channels that go follow from what a pass of the dense network tells."""
         return self.narrows and self.chooses_mask and self.choice.search is not None
 
+    def in_int8(self) -> RepairOptions:
+        """The same with integers."""
+        return RepairOptions(**{**self._given, "recipe": self.recipe, "precision": INT8})
+
     def for_given_mask(self) -> RepairOptions:
         """The same for a model that is pruned already, whose zeros are the mask.
 

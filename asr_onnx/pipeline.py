@@ -30,7 +30,7 @@ from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.records import Site
 from asr_onnx.graph.sites import find_sites, survey_of
 from asr_onnx.machine import Execution
-from asr_onnx.options import INT8, OPS, PruneOptions, RepairOptions
+from asr_onnx.options import OPS, PruneOptions, RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import mask_patch, masks_by_score, prunable
@@ -187,7 +187,7 @@ def quantize(
     return repair(
         proto,
         data,
-        options or RepairOptions(precision=INT8),
+        (options or RepairOptions()).in_int8(),
         dense=proto if dense is None else dense,
         figures=figures,
         execution=execution,

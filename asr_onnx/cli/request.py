@@ -37,7 +37,7 @@ from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.saving import save
 from asr_onnx.machine import Execution
-from asr_onnx.options import RepairOptions, choosing, stronger
+from asr_onnx.options import INT8, RepairOptions, choosing, stronger
 from asr_onnx.parallel import Progress
 from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.provenance import Inputs, sha256
@@ -146,6 +146,8 @@ def parse(
     if gates.label_gates and not labels.data:
         raise click.UsageError(f"{gates.label_gates[0]} needs labelled data: give --data")
     figures = _figures(gates, settings)
+    if settings.get("precision") != INT8 and (settings.get("engine") or settings.get("ranges")):
+        raise click.UsageError(f"--for and --ranges go with --precision {INT8}: give that, too")
     automatic, settings = parse_automatic(settings, gates, force)
     options = record(RepairOptions, settings)
     if automatic:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from asr_onnx.errors import ModelError
 from asr_onnx.graph.idle_nodes import replace, tensors_read, without_idle
 from asr_onnx.graph.model_file import apply
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Patch, Site
 from asr_onnx.graph.rows import from_rows, to_rows
-from asr_onnx.graph.sites import find_sites
+from asr_onnx.graph.sites import survey_of
 
 CONVOLUTIONS = tuple(name for name, operator in OPERATORS.items() if not operator.linear)
 
@@ -23,10 +22,7 @@ def fold_norms(model: onnx.ModelProto) -> onnx.ModelProto:
     convolution makes the normalisation's output then.  Zeros stay zeros.  Normalisations whose
     input is not a convolution's with a weight of its own stay.
     """
-    try:
-        sites = [s for s in find_sites(model, CONVOLUTIONS).sites if s.norm]
-    except ModelError:  # it has no convolution
-        sites = []
+    sites = [s for s in survey_of(model, CONVOLUTIONS).sites if s.norm]
     if not sites:
         return model
     patch, outputs = Patch(), {}

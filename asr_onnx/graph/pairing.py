@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
+from onnx import numpy_helper
 
 from asr_onnx.errors import ModelError
+
+_BIASED = ("Conv", "ConvTranspose", "Gemm")  # operators whose third input is one
 
 
 def rename_like(dense: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelProto:
@@ -32,6 +36,7 @@ def rename_like(dense: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelPr
         )
     for mine, other in zip(_inputs(ours), _inputs(theirs), strict=False):
         bind(mine, other, f"input '{other}'")
+    _add_biases(ours, theirs)
     for a, b in zip(ours.node, theirs.node, strict=True):
         where = f"{b.op_type} '{b.name or b.output[0]}'"
         if (a.op_type, a.domain) != (b.op_type, b.domain) or _settings(a) != _settings(b):
@@ -46,6 +51,21 @@ def rename_like(dense: onnx.ModelProto, pruned: onnx.ModelProto) -> onnx.ModelPr
     _rename(ours, names)
     _check_ends(ours, theirs)
     return result
+
+
+def _add_biases(ours: onnx.GraphProto, theirs: onnx.GraphProto) -> None:
+    """Give our nodes a bias of zeros where theirs have one more: a repair has added it."""
+    stored = {t.name: t for t in theirs.initializer}
+    for a, b in zip(ours.node, theirs.node, strict=True):
+        if a.op_type not in _BIASED or a.op_type != b.op_type or len(b.input) != 3:
+            continue
+        bias = stored.get(b.input[2])
+        if bias is None or any(a.input[2:]):
+            continue
+        zeros = np.zeros(list(bias.dims), onnx.helper.tensor_dtype_to_np_dtype(bias.data_type))
+        name = f"{a.output[0]}//bias"
+        ours.initializer.append(numpy_helper.from_array(zeros, name))
+        a.input[:] = [*a.input[:2], name]
 
 
 def _check_ends(ours: onnx.GraphProto, theirs: onnx.GraphProto) -> None:

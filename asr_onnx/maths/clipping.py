@@ -54,7 +54,9 @@ class Histogram:
 
     def add(self, values: AnyArray) -> None:
         if self.high > self.low:
-            found, _ = np.histogram(values, bins=BINS, range=(self.low, self.high))
+            found, _ = np.histogram(
+                values.astype(np.float64), bins=BINS, range=(self.low, self.high)
+            )
             self.counts += found
 
     @property

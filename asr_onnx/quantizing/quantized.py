@@ -12,25 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
 
 from asr_onnx.arrays import AnyArray, FloatArray
 from asr_onnx.errors import ModelError
-from asr_onnx.graph.constants import Constants
-from asr_onnx.graph.fold_norms import fold_norms
-from asr_onnx.graph.idle_nodes import tensors_read, without_idle
 from asr_onnx.graph.model_file import apply
 from asr_onnx.graph.qdq import StoredIntegers, in_float, left_undone, stored_integers
 from asr_onnx.graph.records import Patch, Site
 from asr_onnx.graph.rows import from_rows, to_rows
-from asr_onnx.graph.tensor_values import is_in_file
 from asr_onnx.graph.wiring import Topology, in_order
 from asr_onnx.maths.rounding import nearest
-from asr_onnx.quantizing.placement import Placement, place
+from asr_onnx.quantizing.placement import Placement
 from asr_onnx.quantizing.targets import Target
 from asr_onnx.solvers.integers import Integers
-
-_OPSET = 13  # the first with a scale for each channel
 
 
 @dataclass(frozen=True)
@@ -92,49 +85,6 @@ def plainly_rounded(site: Site, weight: AnyArray, integers: Integers) -> AnyArra
     return from_rows(site, nearest(rows, scale, integers.limit)).astype(weight.dtype)
 
 
-def simplified(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function as the quantizer takes it: norms folded, weights stored as initializers.
-
-    Raises ``ModelError`` for an opset that cannot be raised to one that has scales per channel.
-    """
-    result = fold_norms(_with_opset(model))
-    if result is model:
-        result = onnx.ModelProto()
-        result.CopyFrom(model)
-    before = tensors_read(result.graph)
-    topology = Topology(result.graph)
-    constants = Constants(result, topology)
-    for product in place(result).products:
-        tensor = topology.initializers.get(product.weight)
-        if tensor is not None and not is_in_file(tensor):
-            continue
-        value = constants.value(product.weight)
-        assert value is not None, "products have constant weights"
-        stored = numpy_helper.from_array(np.ascontiguousarray(value), product.weight)
-        if tensor is not None:
-            tensor.CopyFrom(stored)
-        else:
-            node = topology.nodes[topology.producer[product.weight]]
-            node.output[list(node.output).index(product.weight)] = f"{product.weight}//computed"
-            result.graph.initializer.append(stored)
-            topology.initializers[product.weight] = stored
-    without_idle(result.graph, before)
-    return result
-
-
-def _with_opset(model: onnx.ModelProto) -> onnx.ModelProto:
-    version = next((o.version for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
-    if version >= _OPSET:
-        return model
-    try:
-        return onnx.version_converter.convert_version(model, _OPSET)
-    except Exception as error:  # its exceptions share no base class
-        raise ModelError(
-            f"the model has opset {version}, int8 needs {_OPSET}, and onnx cannot convert it "
-            f"({str(error).splitlines()[0]}): export it with opset {_OPSET} or later"
-        ) from None
-
-
 def quantized(
     model: onnx.ModelProto,
     dense: onnx.ModelProto,
@@ -173,6 +123,24 @@ def quantized(
     )
 
 
+def _check_names(model: onnx.ModelProto, placement: Placement) -> None:
+    """Raise ``ModelError`` for a name that ONNX Runtime's quantizer would give a second time."""
+    graph = model.graph
+    tensors = {t.name for t in graph.initializer} | {i.name for i in graph.input}
+    tensors |= {t for n in graph.node for t in n.output}
+    nodes = {n.name for n in graph.node}
+    pairs = ("QuantizeLinear", "DequantizeLinear")
+    for name in (*placement.tensors, *(p.weight for p in placement.products)):
+        made = {f"{name}_{end}" for end in ("quantized", "scale", "zero_point")}
+        made |= {f"{name}_{op}_Output" for op in pairs}
+        taken = made & tensors or {f"{name}_{op}" for op in pairs} & nodes
+        if taken:
+            raise ModelError(
+                f"the name '{min(taken)}' is that of what int8 adds to '{name}': rename it in the "
+                "model"
+            )
+
+
 def _with_pairs(
     model: onnx.ModelProto,
     placement: Placement,
@@ -184,6 +152,7 @@ def _with_pairs(
     from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
     from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
 
+    _check_names(model, placement)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     # Else it infers shapes, by way of files; of tensors all that it needs is told to it here.
@@ -222,5 +191,4 @@ def _with_pairs(
     nodes = in_order(found.graph.node)
     del result.graph.node[:]
     result.graph.node.extend(nodes)
-    result.ir_version = max(model.ir_version, 7)  # that of opset 13
     return result

@@ -30,7 +30,7 @@ from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.graph.sites import Survey
 from asr_onnx.maths.densities import by_error
 from asr_onnx.maths.moments import PairedMoments
-from asr_onnx.options import RepairOptions
+from asr_onnx.options import OPS, RepairOptions
 from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import (
     Choice,
@@ -80,9 +80,9 @@ class Job:
             self.skipped += self.narrowing.skipped
             self.chosen = set(self.choices)
         else:
-            chosen = prunable(
-                sites, options.ops, options.structure, options.include, options.exclude
-            )
+            # What is pruned already and becomes integers may be of any operator.
+            ops = options.ops if options.chooses_mask or not quantized else OPS
+            chosen = prunable(sites, ops, options.structure, options.include, options.exclude)
             self.chosen = {s.name for s in chosen}
             if options.chooses_mask:
                 self.skipped += left_dense(survey.sites, options.structure, options.include)

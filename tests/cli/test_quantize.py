@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from models import copied, normal, stored
+from models import bare_net, normal, stored
 
 from asr_onnx import load
 from asr_onnx.graph.qdq import stored_integers
@@ -103,15 +103,15 @@ def test_mistakes_are_one_line(cases, asr, words, told):
     assert not Path("m.int8.onnx").exists()
 
 
-def test_a_weight_beyond_re_fitting_is_rounded_by_onnx_runtime(cases, asr):
-    """Such as one that two nodes share."""
-    model = copied(load("m.onnx").proto)
-    second = onnx.NodeProto()
-    second.CopyFrom(next(n for n in model.graph.node if n.op_type == "Gemm"))
-    second.output[0] = second.name = "again"
-    model.graph.node.append(second)
-    model.graph.output.append(onnx.helper.make_tensor_value_info("again", 1, ["N", 5]))
-    onnx.save(model, "shared.onnx")
-    code, out, err = asr("quantize", "shared.onnx", *CALIBRATION, "-o", "q.onnx")
+def test_engines_and_ranges_are_of_int8(cases, asr):
+    code, _, err = asr("repair", "m.onnx", *CALIBRATION, "--for", "onnxruntime")
+    assert code == 2 and "--for and --ranges go with --precision int8" in err
+
+
+def test_what_a_repair_has_written_can_be_quantized_after_the_model_it_was(cases, asr, rng):
+    """Though repair gives convolutions a bias that had none."""
+    onnx.save(bare_net(rng), "bare.onnx")
+    assert asr("repair", "bare.onnx", *CALIBRATION, "--pattern", "2:4", "-q")[0] == 0
+    words = ("quantize", "bare.sparse.onnx", "--dense", "bare.onnx", "-q")
+    code, _, err = asr(*words, *CALIBRATION)
     assert code == 0, err
-    assert "4 products, 2 of them repaired" in out

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from models import bare_net, copied, detector, norm_net, normal, run, stored, yolo
+from models import bare_net, build, copied, detector, norm_net, normal, run, stored, yolo
 from networks import networks
 from polygraphy.tools.sparse import SparsityPruner
 
@@ -21,6 +21,7 @@ from asr_onnx import (
     as_batches,
     load,
     prune,
+    quantize,
     repair,
     save,
 )
@@ -188,6 +189,111 @@ def test_options_that_do_not_go_together_are_refused(more, told):
 def test_half_precision_is_refused_in_one_line(rng):
     with pytest.raises(ModelError, match="no product of float32"):
         repair(bare_net(rng, "float16"), normal(rng, 60, 3, 8, 8, dtype="float16"), int8())
+
+
+def quantized(model, x, **more):
+    found = quantize(model, x, RepairOptions(recipe="refit", **more))
+    onnx.checker.check_model(found.model, full_check=True)
+    return found
+
+
+@ENGINES
+@pytest.mark.parametrize(
+    "nodes, weights",
+    [
+        ("h = Gemm (f, w)\n r = Relu (h)\n y = Gemm <transB = 1> (r, w)", {"w": (3, 3)}),
+        ("h = MatMul (f, w)\n r = Relu (h)\n y = Gemm (r, v)", {"w": (3, 8), "v": (8, 4)}),
+    ],
+)
+def test_matrices_alone_and_matrices_shared_between_ways_of_reading_them(
+    rng, nodes, weights, engine
+):
+    """One weight with a scale for each row here and each column there has to become two."""
+    model = build(
+        f"""net (float[N,3,1,1] x) => (float[N,k] y) {{
+            f = Flatten (x)
+            {nodes}
+        }}""",
+        {name: normal(rng, *shape) for name, shape in weights.items()},
+    )
+    x = normal(rng, 200, 3, 1, 1)
+    found = quantized(model, x, engine=engine)
+    assert found.integers.products == 2
+    assert error(model, found.model, x) < 0.05
+    if engine == "onnxruntime":
+        assert found.integers.fused["y"].relative_error < 0.05
+
+
+def test_a_weight_that_cannot_be_repaired_is_rounded_all_the_same(rng):
+    model = build(
+        """net (float[N,3,1,1] x) => (float[N,4] y) {
+            f = Flatten (x)
+            h = Gemm (f, w, b)
+            r = Relu (h)
+            y = MatMul (r, v)
+        }""",
+        {"w": normal(rng, 3, 8), "b": normal(rng, 8), "v": normal(rng, 8, 4)},
+    )
+    found = quantized(model, normal(rng, 100, 3, 1, 1))
+    assert (found.integers.products, found.integers.repaired) == (2, 1)
+
+
+def test_old_operators_that_are_converted_do_what_they_did(rng):
+    """Opset 9 knew one kind of coordinates only, which is not what opset 13 takes for granted."""
+    model = build(
+        """net (float[N,3,6,6] x) => (float[N,4,n,m] y) {
+            c = Conv <pads = [1, 1, 1, 1]> (x, w)
+            y = Upsample <mode = "linear"> (c, s)
+        }""",
+        {"w": normal(rng, 4, 3, 3, 3), "s": np.float32([1, 1, 2, 2])},
+    )
+    model.opset_import[0].version, model.ir_version = 9, 4
+    x = normal(rng, 60, 3, 6, 6)
+    found = repair(model, x, int8(sparsity=0.0, recipe="refit"))
+    assert error(model, found.model, x) < 0.05
+
+
+def test_an_opset_whose_conversion_changes_the_model_is_refused(rng, monkeypatch):
+    def wrong(model, version):
+        w = stored(model)["w1"]
+        result = copied(model, w1=2 * w)
+        result.opset_import[0].version = version
+        return result
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", wrong)
+    old = copied(bare_net(rng))
+    old.opset_import[0].version, old.ir_version = 11, 6
+    with pytest.raises(ModelError, match="does something else when onnx converts it"):
+        repair(old, normal(rng, 60, 3, 8, 8), int8())
+
+
+def test_what_is_quantised_already_is_refused(rng):
+    x = normal(rng, 60, 3, 8, 8)
+    for exclude in (None, "w2"):
+        once = quantized(bare_net(rng), x, exclude=exclude).model
+        with pytest.raises(ModelError, match="quantised already"):
+            quantize(once, x)
+
+
+@pytest.mark.parametrize("name", ["r1_scale", "w1_quantized", "x_QuantizeLinear_Output"])
+def test_names_that_the_quantizer_gives_are_refused_where_they_are_taken(rng, name):
+    model = copied(bare_net(rng))
+    for node in model.graph.node:
+        node.input[:] = [name if t == "c2" else t for t in node.input]
+        node.output[:] = [name if t == "c2" else t for t in node.output]
+    with pytest.raises(ModelError, match=f"'{name}'.*rename it"):
+        quantize(model, normal(rng, 60, 3, 8, 8))
+
+
+def test_initializers_that_old_models_list_as_inputs_are_none_any_more(rng):
+    model = copied(bare_net(rng))
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(
+            onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+        )
+    found = quantized(model, normal(rng, 60, 3, 8, 8)).model
+    assert [i.name for i in found.graph.input] == ["x"]
 
 
 REFUSALS = r"can be pruned|fixed filters|is not finite|does not fit|in float32|no product"
