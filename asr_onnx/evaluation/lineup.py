@@ -139,10 +139,17 @@ def _loaded(model: ModelLike) -> model_file.LoadedModel:
     return model_file.load(Path(model), in_place=True)
 
 
+# What ``Runner`` feeds from float32.
+_FED_FLOAT32 = {np.dtype(np.float32), np.dtype(np.float16)}
+
+
 def _common(
     inputs: tuple[ModelInput, ...], own: tuple[ModelInput, ...], name: str
 ) -> tuple[ModelInput, ...]:
-    """What both take; dimensions one of them leaves open are the other's."""
+    """What both take; dimensions one of them leaves open are the other's.
+
+    Where one takes float16, the other float32, it is float32.
+    """
     _same_names("inputs", name, [i.name for i in own], [i.name for i in inputs])
     by_name = {i.name: i for i in own}
     merged = []
@@ -150,7 +157,7 @@ def _common(
         other = by_name[before.name]
         pairs = list(zip(before.shape, other.shape, strict=False))
         if (
-            before.dtype != other.dtype
+            (before.dtype != other.dtype and not {before.dtype, other.dtype} <= _FED_FLOAT32)
             or len(before.shape) != len(other.shape)
             or any(a != b for a, b in pairs if None not in (a, b))
         ):
@@ -159,7 +166,7 @@ def _common(
                 "compare exports with the same input"
             )
         shape = tuple(b if a is None else a for a, b in pairs)
-        merged.append(replace(before, shape=shape))
+        merged.append(replace(before, shape=shape, dtype=max(before.dtype, other.dtype)))
     return tuple(merged)
 
 

@@ -19,7 +19,7 @@ LIMIT = LARGEST / 4
 SMALLEST_NORMAL = 2.0**-14  # below it digits are lost: no divisor, no argument of a logarithm
 SMALLEST = 2.0**-24
 ROUNDING = 2.0**-11  # the largest relative error of rounding a normal number
-_AMPLIFIED = 8.0  # what a network may make of the rounding of its nodes; measured ones make 1 to 4
+_AMPLIFIED = 4.0  # what a network may make of its roundings; those measured make 0.1 to 1 of them
 
 
 def tolerance(nodes: int) -> float:

@@ -131,7 +131,7 @@ def test_force_overwrites_but_waives_no_gate(cases, asr, keep):
 @pytest.fixture
 def worse(cases, monkeypatch):
     """As if every repair were worse than plain pruning."""
-    monkeypatch.setattr(verdict, "is_worse", lambda pruned, repaired: "'y' is worse")
+    monkeypatch.setattr(verdict, "is_worse", lambda pruned, repaired, rounding: "'y' is worse")
     return cases
 
 

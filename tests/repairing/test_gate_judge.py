@@ -129,7 +129,7 @@ def test_what_costs_a_run_of_the_labelled_data_is_asked_last(case, enough, monke
 
 
 def test_what_is_worse_than_plain_pruning_fails(case, monkeypatch):
-    monkeypatch.setattr(verdict, "is_worse", lambda pruned, repaired: "'y' is worse")
+    monkeypatch.setattr(verdict, "is_worse", lambda pruned, repaired, rounding: "'y' is worse")
     gates = Gates(min_cosine=-1.0)
     (failure,) = case.judge(gates)(case.result).failures
     assert failure.gate is None and "worse than plain pruning" in failure.reason
