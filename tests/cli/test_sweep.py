@@ -150,7 +150,8 @@ def test_cells_that_fail_are_named_and_the_others_written(cases, asr):
         "error: 1 of 2 cells failed; all others are in 'out'",
     ]
     good, bad = report()["cells"]
-    assert 0 < good["value"] <= 1 and bad["error"] == "no site can hold the pattern 2:5"
+    assert 0 < good["value"] <= 1
+    assert bad["error"].startswith("no site can hold the pattern 2:5 (w2: input channels")
     assert {"sweep.json", "sweep.csv", "sweep.svg"} <= set(files(cases / "out"))
 
 
