@@ -122,6 +122,7 @@ def known(asr, commands):
     return set().union(*map(options, helps)), set(re.findall(OPTION, unbroken))
 
 
+@pytest.mark.slow
 def test_every_option_that_is_told_of_is_known(known):
     """Those of tools/ to the tool they are told of with; those of other programs are theirs."""
     declared, told = known

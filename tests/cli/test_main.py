@@ -205,6 +205,7 @@ def in_a_process(*words, **environment):
     )
 
 
+@pytest.mark.slow
 def test_as_a_module_in_a_process_of_its_own(folder):
     done = in_a_process("--version")
     assert (done.returncode, done.stdout.strip().split()[-1]) == (0, __version__)
@@ -218,6 +219,7 @@ def test_as_a_module_in_a_process_of_its_own(folder):
     assert done.stderr == "error: model 'none.onnx' does not exist\n"
 
 
+@pytest.mark.slow
 def test_what_libraries_warn_developers_of_is_not_shown(folder):
     (folder / "loader.py").write_text(
         """import numpy as np

@@ -76,6 +76,7 @@ def test_input_shapes_set_the_batch_size(folder, rng):
         opened(folder, rng, calib=folder / "images", input_shapes=("x:3x3x9x9",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("preset", "mistaken"), [("raw", True), ("imagenet", False)])
 def test_a_mistake_is_warned_of_on_stderr_and_in_the_report(tmp_path, preset, mistaken, capfd):
     samples, report = ROOT / "sample_models", tmp_path / "report.json"

@@ -135,6 +135,7 @@ def test_a_narrower_model_can_be_pruned_again(rng):
     assert any(s.zeros for s in result.sites)
 
 
+@pytest.mark.slow
 @settings(
     max_examples=25, deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

@@ -46,6 +46,7 @@ def without(model, lost):
     return apply(model, Patch(values))
 
 
+@pytest.mark.slow
 @settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
 @given(moving_networks(), st.integers(0, 2**32 - 1))
 def test_a_compact_model_does_the_same(network, seed):

@@ -21,6 +21,7 @@ def is_known(data):
     return all(o.version <= KNOWN for o in model.opset_import if not o.domain)
 
 
+@pytest.mark.slow
 def test_no_step_with_a_sample_of_the_models_with_convolutions_crashes():
     models = [m for m in corpus.files() if b"Conv" in m[1] and is_known(m[1])]
     outcomes = list(corpus.run(random.Random(0).sample(models, 12), seconds=60))

@@ -299,6 +299,7 @@ def test_initializers_that_old_models_list_as_inputs_are_none_any_more(rng):
 REFUSALS = r"can be pruned|fixed filters|is not finite|does not fit|in float32|no product"
 
 
+@pytest.mark.slow
 @settings(
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], max_examples=25
 )

@@ -293,6 +293,7 @@ def test_the_backend_is_the_users_choice(cases, backend):
     assert numbers(found) == numbers(alone)
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_is_told_of_and_what_is_finished_is_kept(cases):
     Path("load.py").write_text(
         "import os\n"
