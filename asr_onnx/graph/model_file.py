@@ -172,7 +172,7 @@ def apply(proto: onnx.ModelProto, patch: Patch) -> onnx.ModelProto:
     taken = set(_names(proto.graph))
     by_output = {n.output[0]: n for n in result.graph.node if n.output}
     for output, bias in patch.biases.items():
-        name = _fresh(f"{output}_bias", taken)
+        name = fresh(f"{output}_bias", taken)
         node = by_output[output]
         node.input.extend([""] * (3 - len(node.input)))
         node.input[2] = name
@@ -222,7 +222,8 @@ def _names(graph: onnx.GraphProto) -> Iterator[str]:
             yield from _names(body)
 
 
-def _fresh(name: str, taken: set[str]) -> str:
+def fresh(name: str, taken: set[str]) -> str:
+    """The name, or one like it that is not ``taken``; taken from now on."""
     while name in taken:
         name += "_"
     taken.add(name)

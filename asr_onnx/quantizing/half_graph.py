@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from asr_onnx.errors import ModelError
 from asr_onnx.graph.idle_nodes import replace
+from asr_onnx.graph.model_file import fresh
 from asr_onnx.graph.tensor_values import held, is_in_file, is_large, opened, scratch
 from asr_onnx.graph.wiring import in_order, reads
 from asr_onnx.maths.float16 import SMALLEST
@@ -167,7 +168,7 @@ def _apart(graph: onnx.GraphProto, plan: Plan, floats: set[str]) -> set[str]:
             stays.add(makers[name].name)
         if name not in half:
             continue
-        copy = _fresh(f"{name}_float16", taken)
+        copy = fresh(f"{name}_float16", taken)
         for node, place in half[name]:
             node.input[place] = copy
         if name in makers:
@@ -289,21 +290,14 @@ def _names(
             name = outputs.get(whole, out)
             found[whole] = name
             if out not in gone:
-                found[out] = _fresh(f"{name}_float16", taken)
+                found[out] = fresh(f"{name}_float16", taken)
         elif whole.endswith(_TO_HALF):
-            found[whole] = _fresh(f"{out}_float32", taken)
+            found[whole] = fresh(f"{out}_float32", taken)
         elif out not in gone:
-            found[out] = _fresh(f"{whole}_float16", taken)
+            found[out] = fresh(f"{whole}_float16", taken)
     for out, half in to_whole.items():
         if out in ends and half.startswith(_OUTPUT):
-            found.setdefault(half, _fresh(f"{out}_float16", taken))
+            found.setdefault(half, fresh(f"{out}_float16", taken))
         elif out not in gone:
-            found.setdefault(out, _fresh(f"{half}_float32", taken))
+            found.setdefault(out, fresh(f"{half}_float32", taken))
     return found
-
-
-def _fresh(name: str, taken: set[str]) -> str:
-    while name in taken:
-        name += "_"
-    taken.add(name)
-    return name

@@ -15,8 +15,16 @@ import onnx
 
 from asr_onnx.arrays import AnyArray, FloatArray
 from asr_onnx.errors import ModelError
+from asr_onnx.graph.idle_nodes import replace
 from asr_onnx.graph.model_file import apply
-from asr_onnx.graph.qdq import StoredIntegers, in_float, left_undone, stored_integers
+from asr_onnx.graph.qdq import (
+    DEQUANTIZE,
+    QUANTIZE,
+    StoredIntegers,
+    in_float,
+    left_undone,
+    stored_integers,
+)
 from asr_onnx.graph.records import Patch, Site
 from asr_onnx.graph.rows import from_rows, to_rows
 from asr_onnx.graph.wiring import Topology, in_order
@@ -129,7 +137,7 @@ def _check_names(model: onnx.ModelProto, placement: Placement) -> None:
     tensors = {t.name for t in graph.initializer} | {i.name for i in graph.input}
     tensors |= {t for n in graph.node for t in n.output}
     nodes = {n.name for n in graph.node}
-    pairs = ("QuantizeLinear", "DequantizeLinear")
+    pairs = (QUANTIZE, DEQUANTIZE)
     for name in (*placement.tensors, *(p.weight for p in placement.products)):
         made = {f"{name}_{end}" for end in ("quantized", "scale", "zero_point")}
         made |= {f"{name}_{op}_Output" for op in pairs}
@@ -188,7 +196,5 @@ def _with_pairs(
     result = onnx.ModelProto()
     result.CopyFrom(model)
     result.graph.CopyFrom(found.graph)
-    nodes = in_order(found.graph.node)
-    del result.graph.node[:]
-    result.graph.node.extend(nodes)
+    replace(result.graph.node, in_order(found.graph.node))
     return result

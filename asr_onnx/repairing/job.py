@@ -173,14 +173,16 @@ class Job:
         self.patch = Patch()  # a copy of the weights is memory
         fed_last = calibration.feeds(batches[-1])
         idle = 0 if self.quantized else idle_channels(model, fed_last, device)
-        half, exact = None, streamed
+        half, rounding, exact = None, None, streamed
         if options.halves:
             half = halved(model, calibration, device, streamed, options.float32_io, options.exclude)
             model, streamed = half.model, half.outputs
         reference, repaired, merely = (stacked(o) for o in (dense, streamed, pruned))
         sizes, axes = [len(b.samples) for b in batches], figures.axes(model)
         matches = compare_outputs(dense, streamed, sizes, axes)
-        rounded = compare_outputs(exact, streamed, sizes, axes)
+        if half:
+            off = compare_outputs(exact, streamed, sizes, axes)
+            rounding = {name: match.relative_error for name, match in off.items()}
         for name, values in reference.items():
             _require_finite(name, values, matches[name].relative_error)
         fed = {n: a.shape for n, a in fed_last.items()}
@@ -217,7 +219,7 @@ class Job:
             idle=idle,
             integers=integers,
             kept_float32=half.kept if half else (),
-            rounding={n: m.relative_error for n, m in rounded.items()} if half else None,
+            rounding=rounding,
             tiny=half.tiny if half else 0,
         )
 

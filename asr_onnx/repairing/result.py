@@ -180,6 +180,7 @@ def site_report(
 ) -> SiteReport:
     """The record of one solved site; the moments pair the dense output with the other networks'."""
     before = site.weight.value
+    rounded = correction.scales is not None
     rows = correction.rows.astype(before.dtype)  # small ones may become zeros
     return SiteReport(
         name=site.name,
@@ -197,5 +198,5 @@ def site_report(
         variance_repaired=variance_ratio(repaired),
         error_pruned=error_ratio(pruned),
         error_repaired=error_ratio(repaired),
-        rounded_to_zero=int((correction.mask & (rows == 0)).sum()) if correction.integral else 0,
+        rounded_to_zero=int((correction.mask & (rows == 0)).sum()) if rounded else 0,
     )

@@ -76,10 +76,6 @@ class Correction:
     shift: FloatArray | None = None
     scales: FloatArray | None = None
 
-    @property
-    def integral(self) -> bool:
-        return self.scales is not None
-
 
 def scaling(layer: Layer, mask: Mask, moments: PairedMoments, options: RepairOptions) -> Correction:
     """Give each channel back its mean and, as far as it can be trusted, its variance.
