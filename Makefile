@@ -8,6 +8,9 @@ BIN := $(VENV)/$(SCRIPTS)
 OUT := build/demo
 # More arguments of pytest: make test ARGS='-k masks'
 ARGS ?=
+# Processes that share the tests; 0: this one runs them all.
+JOBS ?= logical
+PYTEST = -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 .PHONY: demo test test-lowest lint style types imports format clean
 
@@ -15,11 +18,11 @@ demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output $(OUT)
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python $(PYTEST)
 
 # The same tests with the oldest versions that pyproject.toml allows.
 test-lowest: $(LOWEST)/.installed
-	$(LOWEST)/$(SCRIPTS)/python -m pytest $(ARGS)
+	$(LOWEST)/$(SCRIPTS)/python $(PYTEST)
 
 lint: style types imports
 
