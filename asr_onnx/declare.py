@@ -23,7 +23,8 @@ def option(default: Any, help: str, **more: Any) -> Any:
     it.  ``more``: ``choices``, ``metavar``, ``kind`` (of value, where it is not the default's: see
     ``cli.types``), ``multiple``, ``off`` (the flag that turns a switch off); ``functions`` where
     one may be given for a choice, ``records`` for types of what may be given besides, ``also`` for
-    values that are not told of, ``words`` for other words (a mapping to choices).
+    values that are not told of, ``words`` for other words (a mapping to choices); ``names_file``
+    where a text names a file, with the texts that do not.
     """
     return field(default=None, metadata={_KEY: {"default": default, "help": help, **more}})
 

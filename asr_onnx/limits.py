@@ -15,6 +15,7 @@ MIB, GIB = 1 << 20, 1 << 30
 
 PIXELS = 80_000_000  # of an image, stored or resized; ImageNet's largest has 61 million
 TEXT = 64 * MIB  # of labels, classes, preprocessing or a report; ImageNet's labels take 50
+CONFIG = MIB  # of a file of options
 SAVED_INPUTS = 4 * GIB  # of a JSON file of arrays
 PROTOBUF = 2 * GIB  # protobuf's own
 TENSOR = 16 * GIB  # of a stored tensor

@@ -19,6 +19,7 @@ from asr_onnx.cli.options import (
     record,
 )
 from asr_onnx.cli.progress import reporting
+from asr_onnx.cli.resolved import resolved
 from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.source import ImageOptions, InputOptions, LabelOptions, holds_images
 from asr_onnx.errors import QualityError
@@ -37,7 +38,7 @@ from asr_onnx.reports import comparison_tables
 from asr_onnx.reports.files import check_reports, write_reports
 
 
-@command()
+@command(repeats=True)
 @click.argument("dense", type=FILE)
 @click.argument("others", type=FILE, nargs=-1, required=True, metavar="MODEL...")
 @group(
@@ -175,4 +176,5 @@ def _report(
         gates,
         files=dict(inputs.hashes),
         data={"path": path, "seed": record(CompareOptions, settings).seed},
+        config=resolved(),
     )

@@ -1,4 +1,4 @@
-"""The command line's options, made from the fields that declare them; help that comes in groups."""
+"""The command line's options, made from the fields that declare them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 
 import click
 
+from asr_onnx.cli.command import command as command
+from asr_onnx.cli.parameters import GroupedOption
 from asr_onnx.cli.types import KINDS, Choice
 from asr_onnx.declare import declared, fields_of, flag
 
@@ -18,34 +20,6 @@ Decorator = Callable[[F], F]
 
 FILE = click.Path(path_type=Path)
 MODEL = click.argument("model", type=FILE)
-
-
-class GroupedOption(click.Option):
-    """An option that knows under which heading ``--help`` shows it."""
-
-    def __init__(self, *args: Any, group: str = "", **settings: Any) -> None:
-        super().__init__(*args, **settings)
-        self.group = group
-
-
-class GroupedCommand(click.Command):
-    """A command whose ``--help`` lists its options group by group, in the order of their making."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {}
-        for parameter in self.get_params(ctx):
-            shown = parameter.get_help_record(ctx)
-            if shown is not None and isinstance(parameter, click.Option):
-                title = getattr(parameter, "group", "") or "Help"
-                groups.setdefault(title, []).append(shown)
-        for title, rows in groups.items():
-            with formatter.section(title):
-                formatter.write_dl(rows)
-
-
-def command() -> Callable[[Callable[..., Any]], GroupedCommand]:
-    """Make a function a command with grouped help."""
-    return click.command(cls=GroupedCommand)
 
 
 def several(*options: Decorator[F]) -> Decorator[F]:
@@ -91,7 +65,7 @@ def _made(f: Field[Any], text: str | None) -> Decorator[Any]:
     about = declared(f)
     assert about is not None, f"{f.name} is no option"
     default, help = about["default"], text or about["help"]
-    settings: dict[str, Any] = {}
+    settings: dict[str, Any] = {"settled": default, "names_file": about.get("names_file")}
     flags = about.get("flag") or flag(f.name)
     if isinstance(default, bool):
         flags = f"{flags}/{about['off']}"

@@ -29,7 +29,7 @@ from asr_onnx.options import INT8, RepairOptions
 SUFFIX = ".int8.onnx"
 
 
-@command()
+@command(repeats=True)
 @MODEL
 @group(
     "Most used",

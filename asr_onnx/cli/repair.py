@@ -29,7 +29,7 @@ from asr_onnx.sweeps.automatic import AutoOptions
 SUFFIX = ".sparse.onnx"
 
 
-@command()
+@command(repeats=True)
 @MODEL
 @group(
     "Most used",

@@ -15,6 +15,7 @@ from asr_onnx.cli.options import (
     record,
 )
 from asr_onnx.cli.progress import reporting
+from asr_onnx.cli.resolved import resolved
 from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.batches import Batches
 from asr_onnx.data.enough import check_enough
@@ -288,6 +289,7 @@ def _report(
         },
         execution=vars(request.execution),
         files=files,
+        config=resolved(),
     )
 
 

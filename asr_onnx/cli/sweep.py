@@ -9,6 +9,7 @@ import click
 
 from asr_onnx.cli.options import FILE, MODEL, QUIET, command, group, of, option, record
 from asr_onnx.cli.progress import reporting
+from asr_onnx.cli.resolved import resolved
 from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.data.source import CalibrationOptions, ImageOptions, LabelOptions
 from asr_onnx.errors import AsrError
@@ -20,7 +21,7 @@ from asr_onnx.sweeps.grid import SITES, GridOptions, run
 from asr_onnx.sweeps.source import Source
 
 
-@command()
+@command(repeats=True)
 @MODEL
 @group(
     "Output",
@@ -72,7 +73,7 @@ def sweep(model: Path, output: Path, force: bool, quiet: bool, **settings: Any) 
         log.say(line)
 
     with reporting(log, quiet) as progress:
-        content = run(source, grid, common, output, force, progress, tell)
+        content = run(source, grid, common, output, force, progress, tell, resolved())
     write_reports([output / "sweep.html"], content)
     out.print(sweep_tables.table(content))
     for line in (*sweep_tables.remarks(content), f"→ {output}"):

@@ -43,6 +43,7 @@ class ImageOptions:
         f"below win.  [default: MODEL's .preprocess.json or {FILE_NAME} next to it]",
         kind="text",
         metavar="FILE|PRESET",
+        names_file=tuple(PRESETS),
     )
     mean: Numbers | None = option(
         None, "Per channel, after --scale.  [default: ImageNet's]", kind="numbers"
@@ -104,6 +105,7 @@ class InputOptions(ImageOptions):
         "[default function: load_data]",
         kind="text",
         metavar="FILE.py[:FUNC]",
+        names_file=(),
     )
     load_inputs: tuple[Path, ...] = option(
         (),

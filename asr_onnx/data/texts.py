@@ -1,13 +1,29 @@
-"""Text and JSON files, whoever wrote them, read within bounds."""
+"""Text, JSON and TOML files, whoever wrote them, read within bounds."""
 
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
 from asr_onnx.errors import AsrError, CalibrationError
 from asr_onnx.limits import TEXT, check_file
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+_TOLD = 200  # characters of what went wrong
+_PARTS = 16  # of a dotted key of TOML: the parser's time goes with their square
+# Strings, closed or not, and comments of TOML.
+_QUOTED = re.compile(
+    r'"""(?:\\.|[^\\])*?(?:"""|\Z)|\'\'\'.*?(?:\'\'\'|\Z)|'
+    r'"(?:\\[^\n]|[^"\\\n])*"?|\'[^\'\n]*\'?|#[^\n]*',
+    re.DOTALL,
+)
 
 
 def read_text(
@@ -31,3 +47,16 @@ def parse_json(text: str, what: str, error: type[AsrError] = CalibrationError, *
         raise error(f"{what} cannot be read: no JSON ({reason})") from None
     except RecursionError:
         raise error(f"{what} cannot be read: JSON nested too deeply") from None
+
+
+def parse_toml(text: str, what: str, error: type[AsrError] = CalibrationError) -> dict[str, Any]:
+    """The content of TOML; raises ``error`` beginning with ``what``."""
+    pieces = re.split(r"[,=\[\]{}\n]", _QUOTED.sub("", text))
+    if any(piece.count(".") >= _PARTS for piece in pieces):
+        raise error(f"{what} cannot be read: it has a key of more than {_PARTS} parts")
+    try:
+        return tomllib.loads(text)
+    except ValueError as reason:
+        raise error(f"{what} cannot be read: no TOML ({str(reason)[:_TOLD]})") from None
+    except RecursionError:
+        raise error(f"{what} cannot be read: TOML nested too deeply") from None

@@ -40,6 +40,7 @@ class Figures:
         "of arrays, one a batch.  [default function: metric]",
         kind="text",
         metavar="FILE.py[:FUNC]",
+        names_file=(),
     )
 
     def __post_init__(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
@@ -136,8 +136,9 @@ def run(
     force: bool = False,
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
+    config: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """``sweep`` of what the records say."""
+    """``sweep`` of what the records say; ``config`` tells where they come from, for sweep.json."""
     cells = grid.cells(common)
     workers = count_workers(grid.jobs)
     folder = SweepFolder(output, force)
@@ -160,7 +161,7 @@ def run(
                 raise AsrError(done.failed)
             else:
                 failed[done.task.key] = done.failed
-    content = to_dict(opened, tasks, found, failed)
+    content = to_dict(opened, tasks, found, failed) | {"config": config}
     write_results(folder.path, content)
     return content
 
