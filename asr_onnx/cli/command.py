@@ -47,7 +47,8 @@ class GroupedCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse, with what a file or a report says in place of defaults."""
         words, arguments = self._words(ctx, args)
-        if ctx.resilient_parsing or words.get("help"):
+        helps = self.get_help_option(ctx)
+        if ctx.resilient_parsing or (helps and helps.name in words):
             return super().parse_args(ctx, args)
         run = _repeated(ctx, words, arguments)
         layer = run.layer if run else _from_file(ctx, words)

@@ -21,6 +21,7 @@ NAME, PYPROJECT, VARIABLE = "asr-onnx.toml", "pyproject.toml", "ASR_ONNX_CONFIG"
 ALL = "all"  # the table of the options that commands share
 _TOOL = "asr-onnx"  # of pyproject.toml: [tool.asr-onnx]
 _TOLD = 60  # characters of a key
+_ROOT = 0  # the user whom everybody trusts
 
 Commands = Mapping[str, click.Command]
 
@@ -117,7 +118,7 @@ def _check_owner(path: Path) -> None:
     if os.name == "nt":
         return
     owner, me = path.stat().st_uid, os.geteuid()
-    if me != 0 and owner not in (0, me):
+    if me != _ROOT and owner not in (_ROOT, me):
         raise UsageError(f"{path} belongs to another user: --config {path} takes it all the same")
 
 

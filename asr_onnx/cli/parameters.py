@@ -95,6 +95,8 @@ def _word(kind: click.ParamType[Any], value: Any) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, int) and abs(value) >= _LONGEST:
         raise ValueError("is too large a number")
+    if isinstance(value, float) and math.isnan(value):
+        raise ValueError("is no number")
     if isinstance(value, str) and "\0" in value:
         raise ValueError("holds a zero byte")
     return str(value)

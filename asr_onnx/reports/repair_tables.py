@@ -72,7 +72,7 @@ def judgement_dict(
 ) -> dict[str, Any]:
     """Gates, failures and accuracy as JSON can hold them, for ``to_dict``."""
     found: dict[str, Any] = {
-        "gates": asdict(judgement.gates),
+        "gates": plain(asdict(judgement.gates)),
         "failures": [asdict(f) for f in judgement.failures],
         "accuracy": None,
     }

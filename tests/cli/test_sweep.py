@@ -52,7 +52,7 @@ def test_the_table_tells_the_curve_and_the_files_hold_it(cases, asr):
     content = report()
     assert content.keys() == {
         "asr_onnx_sweep", "versions", "model", "files", "data", "preprocessing", "device",
-        "metric", "samples", "labels", "dense", "cells",
+        "metric", "samples", "labels", "dense", "cells", "config",
     }  # fmt: skip
     assert content["files"].keys() == {"m.onnx"}
     assert content["dense"]["accuracy"]["share"] == 1
