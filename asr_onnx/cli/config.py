@@ -61,7 +61,10 @@ def find() -> ConfigFile | None:
 
     Raises ``UsageError`` for one that cannot be read, or belongs to another user.
     """
-    here = Path.cwd()
+    try:
+        here = Path.cwd()
+    except OSError:  # it was removed
+        return None
     for folder in (here, *here.parents):
         for name in (NAME, PYPROJECT):
             path = Path(os.path.relpath(folder / name)) if folder != here else Path(name)

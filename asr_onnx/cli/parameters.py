@@ -12,7 +12,7 @@ from asr_onnx.cli.types import Bytes, Numbers, Percent, SizeType, Words
 
 Value = str | bool | list[str]  # what click takes for a word of the command line, or several
 
-_LONGEST = 1 << 64  # of whole numbers; Python takes long for the digits of much larger ones
+_LONGEST = 1 << 256  # of whole numbers; Python takes long for the digits of much larger ones
 
 # What a value of a type may be in a file, and in words; others are texts.
 _TAKES: tuple[tuple[tuple[type, ...], tuple[type, ...], str], ...] = (
@@ -128,9 +128,7 @@ def typed(option: GroupedOption, words: Value, ctx: click.Context) -> Any:
 
 
 def plain_value(value: Any) -> Any:
-    """A parsed value as files hold it: ``words_of`` takes it; infinity is a text, too."""
+    """A parsed value as a file of options holds it: ``words_of`` takes it."""
     if isinstance(value, tuple | list):
         return [plain_value(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
     return value if isinstance(value, bool | int | float | str) else str(value)

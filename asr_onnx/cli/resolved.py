@@ -6,6 +6,7 @@ its default is not always the same as leaving it out: ``--criterion magnitude`` 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -30,16 +31,24 @@ def resolved() -> dict[str, Any] | None:
     arguments: list[str] = []
     for parameter in ctx.command.params:
         if isinstance(parameter, click.Argument):
-            value = plain_value(ctx.params[str(parameter.name)])
+            value = _json(ctx.params[str(parameter.name)])
             arguments += value if isinstance(value, list) else [value]
     options = options_of(ctx.command)
     given = {k: o for k, o in options.items() if _is_given(ctx, o)}
     return {
         "command": ctx.command.name,
         "arguments": arguments,
-        "options": {k: plain_value(ctx.params[str(o.name)]) for k, o in given.items()},
+        "options": {k: _json(ctx.params[str(o.name)]) for k, o in given.items()},
         "defaults": defaults({k: o for k, o in options.items() if k not in given}),
     }
+
+
+def _json(value: Any) -> Any:
+    """A parsed value for a report: JSON has no infinity, its name stands for it."""
+    value = plain_value(value)
+    if isinstance(value, list):
+        return [_json(v) for v in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _is_given(ctx: click.Context, option: GroupedOption) -> bool:
