@@ -176,6 +176,7 @@ def suffixes(kind: Kind) -> list[str]:
 
 
 def _listed(words: Sequence[str]) -> str:
+    """``a, b or c``"""
     return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
