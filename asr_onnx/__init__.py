@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from asr_onnx.pipeline import repair as repair
     from asr_onnx.pipeline import repair_all as repair_all
     from asr_onnx.pruning.inspection import Inspection as Inspection
+    from asr_onnx.pruning.mask_check import MaskCheck as MaskCheck
+    from asr_onnx.pruning.mask_check import check as check
     from asr_onnx.repairing.compacting import Compacted as Compacted
     from asr_onnx.repairing.result import RepairResult as RepairResult
     from asr_onnx.repairing.result import SiteReport as SiteReport
@@ -73,6 +75,7 @@ _MODULES = {
     "options": ("PruneOptions", "RepairOptions", "recipe"),
     "pipeline": ("compact", "inspect", "prune", "quantize", "repair", "repair_all"),
     "pruning.inspection": ("Inspection",),
+    "pruning.mask_check": ("MaskCheck", "check"),
     "repairing.compacting": ("Compacted",),
     "repairing.result": ("RepairResult", "SiteReport"),
     "repairing.trials": ("AutoResult",),

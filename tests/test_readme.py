@@ -36,6 +36,7 @@ WRITTEN = {  # what a command writes when it is not told where to
     "repair": ("{0}.sparse.onnx",),
     "quantize": ("{0}.int8.onnx",),
     "compare": (),
+    "check": (),
     "sweep": (),
     "render": ("{0}.html",),
 }

@@ -35,7 +35,7 @@ from asr_onnx.machine import Execution
 from asr_onnx.parallel import Progress
 from asr_onnx.provenance import Inputs, dumps
 from asr_onnx.reports import comparison_tables
-from asr_onnx.reports.files import check_reports, write_reports
+from asr_onnx.reports.files import check_reports, text_of, write_reports
 
 
 @command(repeats=True)
@@ -66,6 +66,11 @@ from asr_onnx.reports.files import check_reports, write_reports
         type=FILE,
         help="Write everything as JSON, the same as --report FILE.json; - is stdout.",
     ),
+    option(
+        "--markdown",
+        is_flag=True,
+        help="Print Markdown instead of the tables, the same as --report FILE.md.",
+    ),
     FORCE,
     QUIET,
 )
@@ -74,6 +79,7 @@ def compare(
     dense: Path,
     others: tuple[Path, ...],
     json_path: Path | None,
+    markdown: bool,
     reports: tuple[Path, ...],
     force: bool,
     quiet: bool,
@@ -86,6 +92,8 @@ def compare(
     gates = record(Gates, settings)
     _check(gates, settings)
     to_stdout = str(json_path) == "-"
+    if to_stdout and markdown:
+        raise click.UsageError("--markdown and --json - both print: give one of them a file")
     if json_path and not to_stdout:
         model_file.check_target(json_path, None, force)
     check_reports(reports, None if to_stdout else json_path, force, "that of --json")
@@ -95,14 +103,17 @@ def compare(
         result, inputs = _compare(dense, others, settings, log, progress)
     for m in result.models:
         require_measurable(gates, m.outputs, m.metrics)
-    for table in comparison_tables.tables(result):
-        out.print(table)
-    for line in comparison_tables.verdicts(result):
-        out.say(line)
+    if not markdown:
+        for table in comparison_tables.tables(result):
+            out.print(table)
+        for line in comparison_tables.verdicts(result):
+            out.say(line)
     for line in (*inputs.changed(), *comparison_tables.remarks(result)):
         log.say(f"warning: {line}")
-    if json_path or reports:
+    if json_path or reports or markdown:
         content = _report(result, gates, inputs, settings)
+        if markdown:
+            click.echo(text_of(content, ".md"), nl=False)
         if to_stdout:
             click.echo(dumps(content), nl=False)
         elif json_path:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from asr_onnx import interrupts
+from asr_onnx.cli.check import check
 from asr_onnx.cli.compact import compact
 from asr_onnx.cli.compare import compare
 from asr_onnx.cli.inspect import inspect
@@ -32,7 +33,7 @@ def cli() -> None:
     """Prune an exported ONNX CNN and repair its accuracy without training."""
 
 
-for _command in (repair, quantize, compare, sweep, prune, compact, inspect, render):
+for _command in (repair, quantize, compare, sweep, prune, compact, inspect, check, render):
     cli.add_command(_command)
 
 

@@ -108,5 +108,6 @@ REPORT = option(
     "reports",
     multiple=True,
     type=FILE,
-    help="Write a report: .html to be read, .json for machines; repeatable.",
+    help="Write a report: .html or .md to be read, .json for machines, .xml (JUnit) for CI; "
+    "repeatable.",
 )

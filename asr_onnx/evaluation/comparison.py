@@ -18,7 +18,15 @@ from asr_onnx.declare import fill, option
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.figures import Figures, Metric
 from asr_onnx.evaluation.footprint import Footprint
-from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures, worst_agreement
+from asr_onnx.evaluation.gates import (
+    Check,
+    Failure,
+    Gates,
+    Measured,
+    checks,
+    failed,
+    worst_agreement,
+)
 from asr_onnx.evaluation.latency import Latency, measure
 from asr_onnx.evaluation.lineup import Lineup, ModelLike, line_up
 from asr_onnx.evaluation.match import MatchAccumulator, OutputMatch
@@ -75,13 +83,17 @@ class Comparison:
 
     def failures(self, gates: Gates) -> list[Failure]:
         """Every gate that a model fails; see ``evaluation.gates``."""
+        return failed(self.checks(gates))
+
+    def checks(self, gates: Gates) -> list[Check]:
+        """Every gate that is set, held against each model."""
         dense = self.dense.top1.share if self.dense.top1 else None
         found = []
         for m in self.models:
             accuracy = m.top1.share if m.top1 else None
             counted = m.top1.total if m.top1 else 0
             measured = Measured(m.outputs, accuracy, dense, m.metrics, counted)
-            found += failures(gates, measured, m.name)
+            found += checks(gates, measured, m.name)
         return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from asr_onnx.declare import fill, flag, option
@@ -146,8 +146,32 @@ class Failure:
         return f"{self.model}: {self.reason}"
 
 
-def failures(gates: Gates, measured: Measured, name: str) -> list[Failure]:
-    """The gates that the model called ``name`` fails.
+@dataclass(frozen=True)
+class Check:
+    """A gate, an option or a sentence, as it was held against the model called ``model``.
+
+    ``value`` of ``what`` was measured; the ``bound`` is the least it may be if ``lower``, else the
+    most.  ``reason`` says why it fails, empty if it does not; a ``waived`` one speaks not against
+    the model.
+    """
+
+    model: str
+    gate: str
+    what: str
+    value: float | None
+    bound: float | None
+    lower: bool
+    reason: str = ""
+    waived: bool = False
+
+    @property
+    def outcome(self) -> str:
+        """``passed``, ``failed`` or ``waived``"""
+        return ("waived" if self.waived else "failed") if self.reason else "passed"
+
+
+def checks(gates: Gates, measured: Measured, name: str) -> list[Check]:
+    """Every gate that is set, held against the model called ``name``.
 
     A gate on something that was not measured, or is NaN, fails.
     """
@@ -155,15 +179,25 @@ def failures(gates: Gates, measured: Measured, name: str) -> list[Failure]:
     for gate, bound, what, value, sign in _checks(gates, measured):
         if bound is None:
             continue
-        asked = f"{gate}{'' if gate.endswith('=') else ' '}{bound:g}"
+        asked, reason = f"{gate}{'' if gate.endswith('=') else ' '}{bound:g}", ""
         if value is None:
-            found.append(Failure(name, gate, f"{what} was not measured ({asked})"))
+            reason = f"{what} was not measured ({asked})"
         elif not sign * value >= sign * bound - ROUNDING:
             side = "below" if sign > 0 else "above"
             reason = f"{what} {value:.4f} is {side} {asked}"
             reason += within_noise(value, bound, _counted(gate, measured))
-            found.append(Failure(name, gate, reason))
+        found.append(Check(name, gate, what, value, bound, sign > 0, reason))
     return found
+
+
+def failures(gates: Gates, measured: Measured, name: str) -> list[Failure]:
+    """The gates that the model called ``name`` fails; see ``checks``."""
+    return failed(checks(gates, measured, name))
+
+
+def failed(found: Iterable[Check]) -> list[Failure]:
+    """Those of the checks that speak against a model."""
+    return [Failure(c.model, c.gate, c.reason) for c in found if c.outcome == "failed"]
 
 
 def figures(gates: Gates, measured: Measured) -> dict[str, float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -152,7 +153,29 @@ def larger(before: float, after: float) -> bool:
     Scaling restores variance, not least squares: where nothing comes behind that gains by it, the
     error grows by up to 8 % (correlation 0.5), and that is no harm.
     """
-    return after > _BY_DESIGN * before + _NOTHING
+    return after > most(before)
+
+
+def most(before: float) -> float:
+    """The largest error that a repair of what had the error ``before`` may have; see ``larger``."""
+    return _BY_DESIGN * before + _NOTHING
+
+
+def closest(
+    pruned: Mapping[str, OutputMatch],
+    repaired: Mapping[str, OutputMatch],
+    rounding: Mapping[str, float] | None = None,
+) -> tuple[float | None, float | None]:
+    """The error that ``is_worse`` looks at of the output that is nearest to being worse.
+
+    And the most it may be; both ``None`` where no output can be compared.
+    """
+    errors = [
+        (match.relative_error - (rounding or {}).get(name, 0.0), most(pruned[name].relative_error))
+        for name, match in repaired.items()
+    ]
+    known = [pair for pair in errors if all(map(math.isfinite, pair))]
+    return max(known, key=lambda pair: pair[0] - pair[1], default=(None, None))
 
 
 def variance_ratio(m: PairedMoments) -> float:

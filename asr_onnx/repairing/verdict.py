@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from asr_onnx.evaluation.comparison import Comparison
-from asr_onnx.evaluation.gates import Failure, Gates, Measured, failures
-from asr_onnx.repairing.result import RepairResult, is_worse
+from asr_onnx.evaluation.gates import Check, Failure, Gates, Measured, checks, failed
+from asr_onnx.repairing.result import RepairResult, closest, is_worse
+
+PLAIN = "no worse than unrepaired"  # the gate that is always there
 
 
 @dataclass(frozen=True)
@@ -16,12 +18,13 @@ class Judgement:
     """What speaks against a repaired model.
 
     ``failed`` are those of ``gates`` that it fails.  ``worse`` tells how it is worse than plain
-    pruning; ``None`` where it is not, or may be.
+    pruning; ``None`` where it is not, or may be.  ``held`` is all that it was held against.
     """
 
     gates: Gates
     failed: tuple[Failure, ...] = ()
     worse: Failure | None = None
+    held: tuple[Check, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -31,6 +34,12 @@ class Judgement:
     def failures(self) -> list[Failure]:
         """Everything that speaks against the model."""
         return [*self.failed, *([self.worse] if self.worse else [])]
+
+    @property
+    def checks(self) -> list[Check]:
+        """All that it was held against, with its figures and what came of it."""
+        reasons = {f.gate or PLAIN: f.reason for f in self.failures}
+        return [c if c.reason else replace(c, reason=reasons.get(c.gate, "")) for c in self.held]
 
     def also(self, failed: Sequence[Failure]) -> Judgement:
         """With the failures of other gates."""
@@ -66,10 +75,13 @@ def judge(
         top1, dense = accuracy.models[0].top1.share, accuracy.dense.top1.share
         counted = accuracy.models[0].top1.total
         measured = replace(measured, accuracy=top1, dense_accuracy=dense, labelled=counted)
-    failed = tuple(failures(gates, measured, name))
-    how = is_worse(result.pruned_outputs, result.repaired_outputs, result.rounding)
-    if allow_worse or not how:
-        return Judgement(gates, failed)
+    found = checks(gates, measured, name)
+    outputs = result.pruned_outputs, result.repaired_outputs, result.rounding
     plain = "plain rounding" if result.options.quantizes else "plain pruning"
-    text = f"repair did worse than {plain} on held-out images ({how})"
-    return Judgement(gates, failed, Failure(name, None, text))
+    text = ""
+    if how := is_worse(*outputs):
+        text = f"repair did worse than {plain} on held-out images ({how})"
+    what = f"error on held-out images, against that of {plain}"
+    same = Check(name, PLAIN, what, *closest(*outputs), False, text, waived=allow_worse)
+    worse = Failure(name, None, text) if text and not allow_worse else None
+    return Judgement(gates, tuple(failed(found)), worse, (*found, same))

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from asr_onnx.evaluation.comparison import Comparison, ModelReport
 from asr_onnx.evaluation.footprint import zero_share
-from asr_onnx.evaluation.gates import Gates
+from asr_onnx.evaluation.gates import Check, Gates
 from asr_onnx.maths.intervals import Accuracy
 from asr_onnx.provenance import plain, versions
 from asr_onnx.reports.costs import CAPTION as OF_COSTS
@@ -44,9 +44,15 @@ def to_dict(comparison: Comparison, gates: Gates, **provenance: object) -> dict[
             "models": [_model(m, comparison.dense) for m in comparison.models],
             "gates": asdict(gates),
             "failures": [asdict(f) for f in comparison.failures(gates)],
+            "checks": checked(comparison.checks(gates)),
         }
     )
     return found
+
+
+def checked(found: Sequence[Check]) -> list[dict[str, Any]]:
+    """Gates as they were judged, as JSON can hold them."""
+    return [plain(asdict(c)) | {"outcome": c.outcome} for c in found]
 
 
 def _model(report: ModelReport, dense: ModelReport) -> dict[str, Any]:

@@ -16,22 +16,27 @@ from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.files import write_text
 from asr_onnx.graph import model_file
 from asr_onnx.provenance import dumps
-from asr_onnx.reports import repair_page
+from asr_onnx.reports import comparison_markdown, junit, mask_markdown, repair_markdown, repair_page
 from asr_onnx.reports.comparison_page import comparison_page
 from asr_onnx.reports.sweep_page import sweep_page
 from asr_onnx.reports.thumbnails import thumbnails
 
-SUFFIXES = (".json", ".html")
+SUFFIXES = (".json", ".html", ".md", ".xml")
 _TOLD = 200  # characters of what went wrong
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of report: its format's version, what its page needs, and how that is made."""
+    """One kind of report: its format's version, what its page needs, and how that is made.
+
+    ``markdown`` and ``junit`` are there where it has gates, ``render`` where it has a page.
+    """
 
     version: int
     required: frozenset[str]
-    render: Callable[[Mapping[str, Any], Batches | None], str]
+    render: Callable[[Mapping[str, Any], Batches | None], str] | None = None
+    markdown: Callable[[Mapping[str, Any]], str] | None = None
+    junit: Callable[[Mapping[str, Any]], str] | None = None
 
 
 def _repair_page(content: Mapping[str, Any], batches: Batches | None) -> str:
@@ -48,6 +53,8 @@ KINDS: dict[str, Kind] = {
             ["versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites"]
         ),
         _repair_page,
+        repair_markdown.markdown,
+        junit.junit,
     ),
     "asr_onnx_comparison": Kind(
         4,
@@ -67,6 +74,8 @@ KINDS: dict[str, Kind] = {
             ]
         ),
         lambda content, _: comparison_page(content),
+        comparison_markdown.markdown,
+        junit.junit,
     ),
     "asr_onnx_sweep": Kind(
         2,
@@ -86,15 +95,27 @@ KINDS: dict[str, Kind] = {
         ),
         lambda content, _: sweep_page(content),
     ),
+    "asr_onnx_check": Kind(
+        1,
+        frozenset(["versions", "options", "models", "checks", "failures"]),
+        markdown=mask_markdown.markdown,
+        junit=junit.junit,
+    ),
 }
+_HAVE = {".html": "render", ".md": "markdown", ".xml": "junit"}  # what makes it of a kind
 
 
 def check_reports(
-    paths: Sequence[Path], target: Path | None, force: bool, what: str = "the output"
+    paths: Sequence[Path],
+    target: Path | None,
+    force: bool,
+    what: str = "the output",
+    kind: str | None = None,
 ) -> None:
     """Refuse, before any work, what cannot be written or has no known format (``UsageError``).
 
-    ``target`` is another file that is written, ``what`` names it in the message.
+    ``target`` is another file that is written, ``what`` names it in the message.  ``kind``, a key
+    of ``KINDS``, is what is reported, where it does not have all formats.
     """
     taken = {target.resolve(): what} if target else {}
     for path in paths:
@@ -103,7 +124,12 @@ def check_reports(
         taken[path.resolve()] = "another report"
         model_file.check_target(path, None, force)
         if path.suffix.lower() not in SUFFIXES:
-            raise UsageError(f"--report '{path}': the name has to end in {' or '.join(SUFFIXES)}")
+            raise UsageError(f"--report '{path}': the name has to end in {_listed(SUFFIXES)}")
+        if kind and path.suffix.lower() not in suffixes(KINDS[kind]):
+            raise UsageError(
+                f"--report '{path}': this report can be {_listed(suffixes(KINDS[kind]))}, not "
+                f"{path.suffix.lower()}"
+            )
 
 
 def write_reports(
@@ -115,20 +141,43 @@ def write_reports(
     """
     failed = []
     for path in paths:
-        json_wanted = path.suffix.lower() == ".json"
-        text = dumps(content) if json_wanted else page(content, batches)
         try:
-            write_text(path, text)
+            write_text(path, text_of(content, path.suffix.lower(), batches))
         except AsrError as error:
             failed.append(str(error))
     if failed:
         raise AsrError("; ".join(failed))
 
 
-def page(content: Mapping[str, Any], batches: Batches | None = None) -> str:
-    """The HTML page of a report, whichever command's it is."""
+def text_of(content: Mapping[str, Any], suffix: str, batches: Batches | None = None) -> str:
+    """A report, whichever command's it is, in the format of a suffix that it has.
+
+    Sample pictures of a page come from ``batches``.
+    """
+    kind = KINDS[kind_of(content)]
+    if suffix == ".html" and kind.render:
+        return kind.render(content, batches)
+    if suffix == ".md" and kind.markdown:
+        return kind.markdown(content)
+    if suffix == ".xml" and kind.junit:
+        return kind.junit(content)
+    return dumps(content)
+
+
+def kind_of(content: Mapping[str, Any]) -> str:
+    """The key of ``KINDS`` of a report."""
     (marker,) = (m for m in KINDS if m in content)
-    return KINDS[marker].render(content, batches)
+    return marker
+
+
+def suffixes(kind: Kind) -> list[str]:
+    """The suffixes of a kind of report."""
+    return [s for s in SUFFIXES if s == ".json" or getattr(kind, _HAVE[s]) is not None]
+
+
+def _listed(words: Sequence[str]) -> str:
+    """``a, b or c``"""
+    return " or ".join(filter(None, (", ".join(words[:-1]), words[-1])))
 
 
 @contextmanager
@@ -163,7 +212,7 @@ def read_report(path: Path) -> dict[str, Any]:
             raise AsrError(f"'{path}' is a report of another version of asr-onnx: write it again")
         if content.keys() >= kind.required:
             return content
-    raise AsrError(f"'{path}' is no JSON report of asr-onnx repair, compare or sweep")
+    raise AsrError(f"'{path}' is no JSON report of asr-onnx repair, compare, sweep or check")
 
 
 def _number(text: str) -> float:

@@ -74,6 +74,7 @@ def judgement_dict(
     found: dict[str, Any] = {
         "gates": plain(asdict(judgement.gates)),
         "failures": [asdict(f) for f in judgement.failures],
+        "checks": comparison_tables.checked(judgement.checks),
         "accuracy": None,
     }
     if accuracy:

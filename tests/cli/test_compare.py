@@ -61,6 +61,18 @@ def test_without_labels_only_the_outputs_are_compared(cases, asr):
     assert "top-1" not in out and "12 samples" in out
 
 
+def test_markdown_is_all_that_is_printed(cases, asr):
+    words = ("--no-latency", "--markdown", "--report", "r.md", "--max-drop", "0")
+    code, out, err = asr(*COMPARE, *words)
+    assert code == 3 and out == (cases / "r.md").read_text(encoding="utf-8")
+    assert out.startswith("## asr-onnx compare: failed\n") and "0 of 1 gate passed" in out
+    assert "gate failed: p.onnx: drop of accuracy" in err and "top-1" not in err
+    code, out, err = asr(*COMPARE, "--no-latency", "--markdown", "-q", "--no-labels")
+    assert (code, err) == (0, "") and "No gate was set." in out and "### Accuracy" not in out
+    code, out, err = asr(*COMPARE, "--markdown", "--json", "-")
+    assert (code, out) == (2, "") and "--markdown and --json - both print" in err
+
+
 GATES = ("--min-agreement", "1", "--min-accuracy", "1")
 
 

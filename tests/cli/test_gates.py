@@ -160,6 +160,33 @@ def test_force_lets_pass_what_is_worse_but_no_gate(worse, asr):
     assert not (worse / "out.onnx").exists()
 
 
+def test_every_gate_is_told_of_passed_or_not(cases, asr):
+    met = ("--min-agreement", "0", "--max-drop", "1", "--min-accuracy", "1", "--report", "r.json")
+    assert asr(*REPAIR, *DATA, *met)[0] == 3
+    found = report()
+    assert [(c["gate"], c["outcome"]) for c in found["checks"]] == [
+        ("--min-agreement", "passed"), ("--min-accuracy", "failed"), ("--max-drop", "passed"),
+        ("no worse than unrepaired", "passed"),
+    ]  # fmt: skip
+    agreement, accuracy, drop, plain = found["checks"]
+    assert agreement["value"] == found["outputs"]["repaired"]["y"]["agreement"]
+    assert accuracy["value"] == found["accuracy"]["repaired"]["top1"]["share"]
+    assert drop["value"] == pytest.approx(1 - accuracy["value"])
+    assert plain["value"] == found["outputs"]["repaired"]["y"]["relative_error"] < plain["bound"]
+    assert plain["bound"] > found["outputs"]["pruned"]["y"]["relative_error"]
+    assert [f["reason"] for f in found["failures"]] == [accuracy["reason"]]
+
+
+def test_what_is_worse_and_waived_is_told_as_that(worse, asr):
+    assert asr(*REPAIR, "--report", "r.json")[0] == 3
+    (check,) = report()["checks"]
+    assert check["outcome"] == "failed" and "worse than plain pruning" in check["reason"]
+    assert asr(*REPAIR, "--force", "--report", "r.json", "--report", "r.md")[0] == 0
+    (check,) = report()["checks"]
+    assert check["outcome"] == "waived" and "worse than plain pruning" in check["reason"]
+    assert "failed, waived" in Path("r.md").read_text(encoding="utf-8")
+
+
 def no_work(*_, **__):
     raise AssertionError("the repair was begun")
 

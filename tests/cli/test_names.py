@@ -49,17 +49,19 @@ def test_every_command_tells_of_any_name(named, asr):
     for words in (
         ("inspect", MODEL),
         ("prune", MODEL, "-o", "[red]p.onnx"),
-        ("repair", MODEL, *CALIB, "-v", "-o", "[o].onnx", "--report", "r.html"),
+        ("repair", MODEL, *CALIB, "-v", "-o", "[o].onnx", "--report", "r.html", "--report", "r.md",
+         "--report", "r.xml"),
         ("repair", MODEL, *CALIB, "-o", "[o].onnx", "--report", "r.json"),
-        ("compare", MODEL, "[o].onnx", "--data", "x.npy", "--report", "c.html"),
-    ):
+        ("compare", MODEL, "[o].onnx", "--data", "x.npy", "--report", "c.html", "--report", "c.md"),
+        ("check", "[o].onnx", "--sparsity", "0.5", "--report", "k.md", "--report", "k.xml"),
+    ):  # fmt: skip
         code, out, err = asr(*words)
         assert code == 0, err
         assert_harmless(out + err)
         whole = "".join((out + err).split())
-        assert "layer[/conv]" in whole or words[0] in ("prune", "compare")
+        assert "layer[/conv]" in whole or words[0] in ("prune", "compare", "check")
         assert all(name in whole for name in ("[red]x", r"a\x1b[31mb") if words[0] == "inspect")
-    for name in ("r.html", "c.html"):
+    for name in ("r.html", "c.html", "r.md", "c.md", "k.md", "r.xml", "k.xml"):
         page = (named / name).read_text(encoding="utf-8")
         assert_harmless(page)
         assert "<b>" not in page

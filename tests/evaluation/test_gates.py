@@ -10,6 +10,8 @@ from asr_onnx import UsageError
 from asr_onnx.evaluation.gates import (
     Gates,
     Measured,
+    checks,
+    failed,
     failures,
     figures,
     require_measurable,
@@ -38,6 +40,24 @@ def test_what_just_meets_its_bounds_passes():
     assert 0.91 - 0.9 > 0.01
     met = measured(0.9, 0.91, {"f1": 0.8}, agreement=0.95, cosine=0.9, error=0.2)
     assert failures(ALL, met, "m") == []
+
+
+def test_what_passes_is_told_with_its_figure_and_bound():
+    """In the order of the options; what fails is what ``failures`` has."""
+    missed = measured(0.8, 0.95, {"f1": 0.8}, agreement=0.95, cosine=0.8, error=0.2)
+    found = checks(ALL, missed, "m")
+    assert [(c.gate, c.value, c.bound, c.lower, c.outcome) for c in found] == [
+        ("--max-error", 0.2, 0.2, False, "passed"),
+        ("--min-cosine", 0.8, 0.9, True, "failed"),
+        ("--min-metric f1=", 0.8, 0.8, True, "passed"),
+        ("--min-agreement", 0.95, 0.95, True, "passed"),
+        ("--min-accuracy", 0.8, 0.9, True, "failed"),
+        ("--max-drop", pytest.approx(0.15), 0.01, False, "failed"),
+    ]
+    assert failed(found) == failures(ALL, missed, "m")
+    assert checks(Gates(), missed, "m") == []
+    (unknown,) = checks(Gates(max_drop=0.1), measured(None), "m")
+    assert (unknown.value, unknown.outcome) == (None, "failed")
 
 
 def test_no_gates_no_failures():

@@ -78,12 +78,13 @@ def mutated(report, seed):
     return found
 
 
-def assert_one_line_or_a_page(folder, asr, text):
+def assert_one_line_or_a_page(folder, asr, text, kind="html"):
+    page = folder / f"bad.{kind}"
     (folder / "bad.json").write_text(text)
-    (folder / "bad.html").unlink(missing_ok=True)
-    code, out, err = asr("render", "bad.json", "-q")
+    page.unlink(missing_ok=True)
+    code, out, err = asr("render", "bad.json", "-q", "-o", page)
     assert out == "" and code in (0, 1)
-    assert (folder / "bad.html").exists() == (code == 0)
+    assert page.exists() == (code == 0)
     if code:
         assert err.startswith("error: ") and err.count("\n") == 1 and len(err) < 400
         assert "bad.json" in err and "unexpected" not in err
@@ -101,6 +102,24 @@ def test_a_changed_report_is_a_page_or_one_line(tmp_path, asr, monkeypatch, repo
         for seed in range(MUTATIONS)
     ]
     assert codes.count(1) > MUTATIONS // 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["repair", "compare"])
+def test_nor_does_markdown_or_junit_fail_otherwise(tmp_path, asr, monkeypatch, reports, kind):
+    monkeypatch.chdir(tmp_path)
+    for seed in range(MUTATIONS):
+        text = json.dumps(mutated(reports[kind], seed))
+        assert_one_line_or_a_page(tmp_path, asr, text, ("md", "xml")[seed % 2])
+
+
+def test_a_sweep_has_no_gates_to_list(tmp_path, asr, monkeypatch, reports):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.json").write_text(json.dumps(reports["sweep"]))
+    for suffix in (".md", ".xml"):
+        code, out, err = asr("render", "s.json", "-o", f"s{suffix}")
+        assert (code, out) == (2, "")
+        assert f"this report can be .json or .html, not {suffix}" in err
 
 
 @pytest.mark.parametrize("kind", ["repair", "compare", "sweep"])

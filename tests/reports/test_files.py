@@ -8,6 +8,7 @@ import json
 import os
 import subprocess
 import sys
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -39,8 +40,8 @@ def test_the_suffix_chooses_the_format_and_json_becomes_the_page_later(folder, a
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("--report", "r.txt"), "has to end in .json or .html"),
-        (("--report", "r"), "has to end in .json or .html"),
+        (("--report", "r.txt"), "has to end in .json, .html, .md or .xml"),
+        (("--report", "r"), "has to end in .json, .html, .md or .xml"),
         (("--report", "r.html", "--report", "./r.html"), "another report are one file"),
         (("--report", "r.html", "-o", "r.html"), "the output are one file"),
         (("--report", "none/r.html"), "does not exist"),
@@ -51,6 +52,26 @@ def test_refused_before_any_work(folder, asr, words, message):
     code, out, err = asr(*REPAIR, *words)
     assert (code, out, files(folder)) == (2, "", before)
     assert message in err and err.count("\n") == 1
+
+
+def test_markdown_and_junit_are_made_of_the_same_content(folder, asr):
+    """Right away and of the JSON later; the page of a sweep has no gates to list."""
+    names = ("a.json", "a.md", "a.xml")
+    words = [w for name in names for w in ("--report", name)]
+    assert asr(*REPAIR, *words, "--max-error", "1e9") == (0, "", "")
+    for kind in ("md", "xml"):
+        assert asr("render", "a.json", "-o", f"b.{kind}", "-q") == (0, "", "")
+    text = (folder / "a.md").read_text(encoding="utf-8")
+    assert (folder / "b.md").read_text(encoding="utf-8") == text
+    assert text.startswith("## asr-onnx: passed, `m.sparse.onnx`\n")
+    assert "**2 of 2 gates passed.**" in text
+    first, second = (ET.parse(folder / f"{n}.xml").getroot()[0] for n in "ab")
+    assert [c.get("name") for c in first.iter("testcase")] == [
+        "--max-error", "no worse than unrepaired",
+    ]  # fmt: skip
+    assert [ET.tostring(e) for e in first] == [ET.tostring(e) for e in second]
+    (folder / "s.json").write_text('{"asr_onnx_sweep": 2}')
+    assert asr("render", "s.json", "-o", "s.md")[0] == 1
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"asr_onnx_report": 1}', "[" * 5000, None])
