@@ -16,7 +16,7 @@ from asr_onnx.reports.page import render_page
 from asr_onnx.reports.svg import COLORS, GRID, INK, MUTED, Chart
 from asr_onnx.reports.views import view
 
-ROWS = 10  # of a table
+ROWS = 20  # of a table
 LETTERS = 160  # of a name
 _LINES = 8  # notes
 
@@ -58,7 +58,7 @@ def _rows(table: Table) -> Rows:
     cells = list(zip(*(column.cells for column in table.columns), strict=True))
     more = len(cells) - ROWS
     words = [str(table.caption)] if table.caption else []
-    words += [f"and {more} more: to_dataframe() has them" if more > 0 else ""]
+    words += [f"and {more} more" if more > 0 else ""]
     return Rows(
         title=str(table.title),
         caption="; ".join(filter(None, words)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import singledispatch
+from pathlib import PurePath
 from typing import Any
 
 from rich.table import Table
@@ -179,7 +180,7 @@ def _(result: Compacted) -> View:
 def _(result: dict) -> View:  # type: ignore[type-arg]
     """Of a sweep: what sweep.json holds."""
     return View(
-        f"asr-onnx sweep of {result['model']}",
+        f"asr-onnx sweep of {PurePath(str(result['model'])).name}",
         sweep_page.verdict(result),
         sweep_page.tiles(result),
         sweep_page.notes(result),
