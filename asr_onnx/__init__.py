@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from asr_onnx.displayed import VIEWS
 from asr_onnx.provenance import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from asr_onnx.data.preprocess import Preprocess as Preprocess
     from asr_onnx.errors import AsrError as AsrError
     from asr_onnx.errors import CalibrationError as CalibrationError
+    from asr_onnx.errors import MissingError as MissingError
     from asr_onnx.errors import ModelError as ModelError
     from asr_onnx.errors import OutputTakenError as OutputTakenError
     from asr_onnx.errors import ProviderError as ProviderError
@@ -48,8 +51,10 @@ if TYPE_CHECKING:
     from asr_onnx.repairing.result import RepairResult as RepairResult
     from asr_onnx.repairing.result import SiteReport as SiteReport
     from asr_onnx.repairing.trials import AutoResult as AutoResult
+    from asr_onnx.reports.progress import progress_bar as progress_bar
     from asr_onnx.sweeps.automatic import repair_auto as repair_auto
     from asr_onnx.sweeps.grid import sweep as sweep
+    from asr_onnx.sweeps.results import SweepResult as SweepResult
 
 # Its telemetry would write a device id and a data base of events there, and send them.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
@@ -60,6 +65,7 @@ _MODULES = {
     "errors": (
         "AsrError",
         "CalibrationError",
+        "MissingError",
         "ModelError",
         "OutputTakenError",
         "ProviderError",
@@ -79,8 +85,10 @@ _MODULES = {
     "repairing.compacting": ("Compacted",),
     "repairing.result": ("RepairResult", "SiteReport"),
     "repairing.trials": ("AutoResult",),
+    "reports.progress": ("progress_bar",),
     "sweeps.automatic": ("repair_auto",),
     "sweeps.grid": ("sweep",),
+    "sweeps.results": ("SweepResult",),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -97,3 +105,12 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
+
+
+def _later(module: str, function: str) -> Callable[[object], Any]:
+    """A function that is imported when it is called."""
+    return lambda result: getattr(importlib.import_module(f"asr_onnx.{module}"), function)(result)
+
+
+# What shows a result, which lies below it.
+VIEWS.update(html=_later("reports.display", "html"), dataframe=_later("reports.frames", "frame"))

@@ -39,6 +39,10 @@ class ProviderError(AsrError):
     """An execution provider that was asked for and does not work."""
 
 
+class MissingError(AsrError):
+    """A package that is not installed, and that only some uses need."""
+
+
 class QualityError(AsrError):
     """A model that is worse than the user allows."""
 

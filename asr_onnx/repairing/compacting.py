@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 
 from asr_onnx.arrays import Feeds, FloatArray, Outputs
+from asr_onnx.displayed import Displayed
 from asr_onnx.errors import AsrError, CalibrationError
 from asr_onnx.execution.session import Device, Runner
 from asr_onnx.graph.channels import Channels, find_channels
@@ -27,7 +28,7 @@ from asr_onnx.repairing.self_check import SAME, require_same
 
 
 @dataclass(frozen=True)
-class Compacted:
+class Compacted(Displayed):
     """The narrower model, and what became of each product that makes fewer channels now.
 
     ``held``: channels that are the same for all data and stay, as no bias can do what they do.

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 
 from asr_onnx.arrays import FloatArray
+from asr_onnx.displayed import Displayed
 from asr_onnx.evaluation.match import OutputMatch
 from asr_onnx.evaluation.samples import Answers
 from asr_onnx.graph.cost import Cost, cost_of
@@ -83,7 +84,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class RepairResult:
+class RepairResult(Displayed):
     """The repaired model and everything the report tells about the run.
 
     ``cost_before`` is that of the model that was given, for inputs of the ``sizes`` it was fed.

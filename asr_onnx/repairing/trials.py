@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from asr_onnx.displayed import Displayed
 from asr_onnx.evaluation.gates import Failure
 from asr_onnx.provenance import plain
 from asr_onnx.recipes import RECIPES
@@ -202,7 +203,7 @@ def rank(trial: Trial) -> tuple[bool, int]:
 
 
 @dataclass(frozen=True)
-class AutoResult:
+class AutoResult(Displayed):
     """The repair that was chosen, and how; where none passes, ``failures`` say what is wrong."""
 
     result: RepairResult

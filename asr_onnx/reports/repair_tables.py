@@ -173,14 +173,17 @@ def float32_table(result: RepairResult) -> Table | None:
     return table
 
 
-def worst_sites(result: RepairResult, count: int = WORST) -> Table:
-    """The sites whose output is farthest from the dense network's, the worst first."""
+def worst_sites(result: RepairResult, count: int = WORST, all_by: str = "-v") -> Table:
+    """The sites whose output is farthest from the dense network's, the worst first.
+
+    ``all_by``: what gives the others.
+    """
     sites = sorted(result.sites, key=lambda s: -s.error_repaired)[:count]
     more = len(result.sites) - len(sites)
     table = Table(
         title=f"The {len(sites)} worst of {len(result.sites)} sites" if more else "Sites",
         caption="error, var: of the output, over the dense network's variance, held-out images"
-        + (f"; -v: {more} more" if more else ""),
+        + (f"; {all_by}: {more} more" if more else ""),
     )
     table.add_column("site", overflow="fold")
     for name in ("density", "dead", "error pruned", "repaired", "var repaired"):

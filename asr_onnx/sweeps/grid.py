@@ -20,7 +20,7 @@ from asr_onnx.parallel import Progress
 from asr_onnx.recipes import RECIPES as KNOWN
 from asr_onnx.sweeps.folder import SweepFolder
 from asr_onnx.sweeps.jobs import count_workers, make_jobs, results
-from asr_onnx.sweeps.results import to_dict, write_results
+from asr_onnx.sweeps.results import SweepResult, to_dict, write_results
 from asr_onnx.sweeps.source import Opened, Source, digest, open_source
 from asr_onnx.sweeps.work import Task, prune_options
 
@@ -102,7 +102,7 @@ def sweep(
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
     **settings: Any,
-) -> dict[str, Any]:
+) -> SweepResult:
     """The accuracy-sparsity curve of the model in a file: recipes x (sparsities, patterns, macs).
 
     ``settings`` are the command's other options by name: those of ``GridOptions``, ``Source``,
@@ -137,7 +137,7 @@ def run(
     progress: Progress | None = None,
     tell: Callable[[str], None] | None = None,
     config: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> SweepResult:
     """``sweep`` of what the records say; ``config`` tells where they come from, for sweep.json."""
     cells = grid.cells(common)
     workers = count_workers(grid.jobs)

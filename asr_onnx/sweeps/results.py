@@ -8,20 +8,19 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from asr_onnx.displayed import Displayed
 from asr_onnx.files import write_text
 from asr_onnx.provenance import dumps, versions
 from asr_onnx.reports.sweep_chart import axes_of, draw_file
+from asr_onnx.reports.sweep_rows import COLUMNS, rows
 from asr_onnx.sweeps.source import Opened
 from asr_onnx.sweeps.work import Record, Task, place, prune_options
 
 Content = Mapping[str, Any]
 
-_ACCURACY = ("correct", "total", "share", "low", "high")
-_PLAIN = (
-    "recipe", "sparsity", "pattern", "zeros", "value", "low", "high", "agreement", "cosine",
-    "relative_error", "macs_share", "parameters_share", "latency_ratio", "seconds",
-    "worse_than_pruning", "error",
-)  # fmt: skip
+
+class SweepResult(dict[str, Any], Displayed):
+    """What sweep.json holds, see docs/sweep.md; a dict that notebooks show."""
 
 
 def to_dict(
@@ -29,7 +28,7 @@ def to_dict(
     tasks: Sequence[Task],
     found: Mapping[str, Record],
     failed: Mapping[str, str],
-) -> dict[str, Any]:
+) -> SweepResult:
     """The sweep as JSON can hold it; ``found`` and ``failed`` go by the keys of ``tasks``.
 
     A cell that failed has an ``error`` instead of numbers.
@@ -46,7 +45,7 @@ def to_dict(
         else:
             cells.append({**place(task.options), "error": failed.get(task.key) or failed[base]})
     source, labelled = opened.source, opened.labelled
-    return {
+    content: dict[str, Any] = {
         "asr_onnx_sweep": 2,
         "versions": versions(),
         "model": str(source.model),
@@ -65,6 +64,7 @@ def to_dict(
         "dense": {"accuracy": dense["accuracy"] if dense else None},
         "cells": cells,
     }
+    return SweepResult(content)
 
 
 def write_results(folder: Path, content: Content) -> None:
@@ -79,16 +79,8 @@ def write_results(folder: Path, content: Content) -> None:
 
 def to_csv(content: Content) -> str:
     """A line for each cell; what there is not is empty."""
-    names = [f"{of}accuracy_{n}" for of in ("", "pruned_") for n in _ACCURACY]
     file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["metric", *_PLAIN, "pruned_value", "pruned_agreement", *names])
-    for cell in content["cells"]:
-        pruned = cell.get("pruned", {})
-        accuracies = [c.get("accuracy") or {} for c in (cell, pruned)]
-        writer.writerow(
-            [content["metric"], *(cell.get(n) for n in _PLAIN)]
-            + [pruned.get("value"), pruned.get("agreement")]
-            + [a.get(n) for a in accuracies for n in _ACCURACY]
-        )
+    writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows(content))
     return file.getvalue()

@@ -6,11 +6,12 @@ import io
 
 from asr_onnx.cli import progress
 from asr_onnx.cli.terminal import Terminal
+from asr_onnx.reports import progress as bars
 
 
 def test_lines_tell_how_long_it_will_take_and_begin_anew_with_each_pass(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(bars.time, "monotonic", lambda: now[0])
     out = io.StringIO()
     with progress.reporting(Terminal(file=out, width=200)) as report:
         for name in ("asr", "best"):

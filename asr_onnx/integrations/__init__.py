@@ -1,0 +1,1 @@
+"""The tool inside others: Olive, MLflow; each an extra."""
