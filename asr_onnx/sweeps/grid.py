@@ -161,7 +161,8 @@ def run(
                 raise AsrError(done.failed)
             else:
                 failed[done.task.key] = done.failed
-    content = to_dict(opened, tasks, found, failed) | {"config": config}
+    content = to_dict(opened, tasks, found, failed)
+    content["config"] = config
     write_results(folder.path, content)
     return content
 
