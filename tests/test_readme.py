@@ -38,6 +38,7 @@ WRITTEN = {  # what a command writes when it is not told where to
     "compare": (),
     "sweep": (),
     "render": ("{0}.html",),
+    "demo": ("asr-onnx-demo",),
 }
 OPTION = r"(?<![\w-])--[a-z][a-z0-9-]*"
 
@@ -86,7 +87,7 @@ def test_commands_work_one_after_the_other(reader, asr, commands):
         assert out and "error: " not in err
         places = [words[n + 1] for n, w in enumerate(words) if w in ("-o", "--report")]
         if "-o" not in words:
-            places += [name.format(Path(words[1]).stem) for name in WRITTEN[words[0]]]
+            places += [name.format(Path(words[1] if words[1:] else "").stem) for name in WRITTEN[words[0]]]
         for name in places:
             assert (reader / name).exists(), (command, name)
             if name.endswith(".onnx"):
