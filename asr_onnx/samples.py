@@ -55,9 +55,7 @@ def copy_samples(target: Path, force: bool = False) -> None:
                 shutil.copyfile(path, place)  # without its mode, which may be read-only
             _place(staged, target)
     except OSError as error:
-        raise AsrError(
-            f"the samples cannot be written to '{target}': {error.strerror}"
-        ) from None
+        raise AsrError(f"the samples cannot be written to '{target}': {error.strerror}") from None
 
 
 def _place(staged: Path, target: Path) -> None:

@@ -87,7 +87,9 @@ def test_commands_work_one_after_the_other(reader, asr, commands):
         assert out and "error: " not in err
         places = [words[n + 1] for n, w in enumerate(words) if w in ("-o", "--report")]
         if "-o" not in words:
-            places += [name.format(Path(words[1] if words[1:] else "").stem) for name in WRITTEN[words[0]]]
+            places += [
+                name.format(Path(words[1] if words[1:] else "").stem) for name in WRITTEN[words[0]]
+            ]
         for name in places:
             assert (reader / name).exists(), (command, name)
             if name.endswith(".onnx"):
