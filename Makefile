@@ -3,6 +3,7 @@ WINDOWS := $(filter Windows_NT,$(OS))
 PYTHON ?= $(if $(WINDOWS),python,python3)
 VENV ?= .venv
 LOWEST := .venv-lowest
+RELEASE := .venv-release
 SCRIPTS := $(if $(WINDOWS),Scripts,bin)
 BIN := $(VENV)/$(SCRIPTS)
 OUT := build/demo
@@ -12,7 +13,7 @@ ARGS ?=
 JOBS ?= logical
 PYTEST = -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-.PHONY: demo test test-lowest lint style types imports format clean
+.PHONY: demo test test-lowest lint style types imports format dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output $(OUT)
@@ -40,8 +41,14 @@ format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# A source distribution and, made from it, a wheel. What an older build left would go in, too.
+dist: $(RELEASE)/.installed
+	rm -rf dist *.egg-info
+	$(RELEASE)/$(SCRIPTS)/python -m build
+	$(RELEASE)/$(SCRIPTS)/python -m twine check --strict dist/*
+
 clean:
-	rm -rf $(VENV) $(LOWEST) build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(RELEASE) build dist *.egg-info
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -56,4 +63,10 @@ $(LOWEST)/.installed: setup.cfg pyproject.toml
 	$(LOWEST)/$(SCRIPTS)/python -m pip install --quiet uv
 	$(LOWEST)/$(SCRIPTS)/python -m uv pip install --quiet --python $(LOWEST)/$(SCRIPTS)/python \
 		--resolution lowest-direct --only-binary :all: --no-binary asr-onnx --editable '.[test]'
+	touch $@
+
+# Building needs none of the dependencies.
+$(RELEASE)/.installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(RELEASE)
+	$(RELEASE)/$(SCRIPTS)/python -m pip install --quiet 'build>=1.2' 'twine>=6.1'
 	touch $@

@@ -39,6 +39,7 @@ WRITTEN = {  # what a command writes when it is not told where to
     "check": (),
     "sweep": (),
     "render": ("{0}.html",),
+    "demo": ("asr-onnx-demo",),
 }
 OPTION = r"(?<![\w-])--[a-z][a-z0-9-]*"
 
@@ -87,7 +88,9 @@ def test_commands_work_one_after_the_other(reader, asr, commands):
         assert out and "error: " not in err
         places = [words[n + 1] for n, w in enumerate(words) if w in ("-o", "--report")]
         if "-o" not in words:
-            places += [name.format(Path(words[1]).stem) for name in WRITTEN[words[0]]]
+            places += [
+                name.format(Path(words[1] if words[1:] else "").stem) for name in WRITTEN[words[0]]
+            ]
         for name in places:
             assert (reader / name).exists(), (command, name)
             if name.endswith(".onnx"):
@@ -130,6 +133,6 @@ def test_every_option_that_is_told_of_is_known(known):
     assert told <= declared
     for name, text in PAGES.items():
         for line in text.splitlines():
-            line = re.split(r"dask worker|trtexec|polygraphy", line)[0]
+            line = re.split(r"dask worker|trtexec|polygraphy|docker|pip install", line)[0]
             tool, found = re.search(r"python (tools/\w+\.py)", line), re.findall(OPTION, line)
             assert set(found) <= (options_of_tool(tool[1]) if tool else declared), (name, line)

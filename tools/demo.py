@@ -10,8 +10,9 @@ from rich.table import Table
 
 import asr_onnx
 from asr_onnx.reports.comparison_tables import interval_text
+from asr_onnx.samples import CALIB, TEST, sample_folder
 
-SAMPLES = Path(__file__).resolve().parent.parent / "sample_models"
+SAMPLES = sample_folder()
 
 
 @click.command()
@@ -27,7 +28,7 @@ def main(sparsity: float, output: Path) -> None:
     verdicts = []
     for export in ("bn", "folded"):
         dense = asr_onnx.load(SAMPLES / f"digits_resnet_{export}.onnx")
-        calib = SAMPLES / "digits" / "calib"
+        calib = SAMPLES / CALIB
         scaling = asr_onnx.recipe("asr", sparsity=sparsity)
         pruned = asr_onnx.prune(dense.proto, scaling)
         scaled = asr_onnx.repair(dense.proto, calib, scaling)
@@ -35,7 +36,7 @@ def main(sparsity: float, output: Path) -> None:
         asr_onnx.save(result.model, output / f"digits_resnet_{export}.sparse.onnx")
         taken = f"auto ({result.options.recipe})"
         models = {"pruned": pruned, "asr": scaled.model, taken: result.model}
-        found = asr_onnx.compare(dense, models, SAMPLES / "digits" / "test", options=quick)
+        found = asr_onnx.compare(dense, models, SAMPLES / TEST, options=quick)
         for m in (found.dense, *found.models):
             assert m.top1, "the test images lie in class folders"
             same = "–" if m.agreement is None else f"{m.agreement:.1%}"

@@ -15,6 +15,7 @@ from asr_onnx import interrupts
 from asr_onnx.cli.check import check
 from asr_onnx.cli.compact import compact
 from asr_onnx.cli.compare import compare
+from asr_onnx.cli.demo import demo
 from asr_onnx.cli.inspect import inspect
 from asr_onnx.cli.prune import prune
 from asr_onnx.cli.quantize import quantize
@@ -33,7 +34,18 @@ def cli() -> None:
     """Prune an exported ONNX CNN and repair its accuracy without training."""
 
 
-for _command in (repair, quantize, compare, sweep, prune, compact, inspect, check, render):
+for _command in (
+    repair,
+    quantize,
+    compare,
+    sweep,
+    prune,
+    compact,
+    inspect,
+    check,
+    render,
+    demo,
+):
     cli.add_command(_command)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +29,13 @@ _TOLD = 200  # characters of what went wrong
 
 @dataclass(frozen=True)
 class Kind:
-    """One kind of report: its format's version, what its page needs, and how that is made.
+    """One kind of report: its name, its format's version, and how that is made.
 
     ``markdown`` and ``junit`` are there where it has gates, ``render`` where it has a page.
     """
 
+    name: str
     version: int
-    required: frozenset[str]
     render: Callable[[Mapping[str, Any], Batches | None], str] | None = None
     markdown: Callable[[Mapping[str, Any]], str] | None = None
     junit: Callable[[Mapping[str, Any]], str] | None = None
@@ -47,62 +49,27 @@ def _repair_page(content: Mapping[str, Any], batches: Batches | None) -> str:
 
 # By the key that holds the version of the format.
 KINDS: dict[str, Kind] = {
-    "asr_onnx_report": Kind(
-        3,
-        frozenset(
-            ["versions", "options", "device", "seconds", "images", "sparsity", "outputs", "sites"]
-        ),
-        _repair_page,
-        repair_markdown.markdown,
-        junit.junit,
-    ),
+    "asr_onnx_report": Kind("repair", 3, _repair_page, repair_markdown.markdown, junit.junit),
     "asr_onnx_comparison": Kind(
+        "comparison",
         4,
-        frozenset(
-            [
-                "versions",
-                "device",
-                "preprocessing",
-                "samples",
-                "labels",
-                "class_output",
-                "topk",
-                "dense",
-                "models",
-                "gates",
-                "failures",
-            ]
-        ),
         lambda content, _: comparison_page(content),
         comparison_markdown.markdown,
         junit.junit,
     ),
-    "asr_onnx_sweep": Kind(
-        2,
-        frozenset(
-            [
-                "versions",
-                "model",
-                "data",
-                "preprocessing",
-                "device",
-                "metric",
-                "samples",
-                "labels",
-                "dense",
-                "cells",
-            ]
-        ),
-        lambda content, _: sweep_page(content),
-    ),
-    "asr_onnx_check": Kind(
-        1,
-        frozenset(["versions", "options", "models", "checks", "failures"]),
-        markdown=mask_markdown.markdown,
-        junit=junit.junit,
-    ),
+    "asr_onnx_sweep": Kind("sweep", 2, lambda content, _: sweep_page(content)),
+    "asr_onnx_check": Kind("check", 1, markdown=mask_markdown.markdown, junit=junit.junit),
 }
 _HAVE = {".html": "render", ".md": "markdown", ".xml": "junit"}  # what makes it of a kind
+
+
+@cache
+def schema(marker: str) -> dict[str, Any]:
+    """The JSON Schema of a kind of report, by its key in ``KINDS``; see docs/reports.md."""
+    kind = KINDS[marker]
+    path = Path(__file__).parent / "schemas" / f"{kind.name}-{kind.version}.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
 
 
 def check_reports(
@@ -210,7 +177,7 @@ def read_report(path: Path) -> dict[str, Any]:
             continue
         if content[marker] != kind.version:
             raise AsrError(f"'{path}' is a report of another version of asr-onnx: write it again")
-        if content.keys() >= kind.required:
+        if content.keys() >= set(schema(marker)["required"]):
             return content
     raise AsrError(f"'{path}' is no JSON report of asr-onnx repair, compare, sweep or check")
 

@@ -52,7 +52,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         "kept_float32": [asdict(s) for s in result.kept_float32],
         "float16_rounding": plain(result.rounding),
         "float16_tiny_weights": result.tiny,
-        "rungs": [asdict(rung) for rung in result.rungs],
+        "rungs": [plain(asdict(rung)) for rung in result.rungs],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
         "sparse_kernels": _sparse_kernels(result),
