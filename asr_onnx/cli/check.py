@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from asr_onnx.cli.options import FILE, FORCE, QUIET, REPORT, command, group, of, option, record
+from asr_onnx.cli.resolved import resolved
 from asr_onnx.cli.terminal import Terminal, complain
 from asr_onnx.declare import fields_of
 from asr_onnx.errors import AsrError, QualityError, UsageError
@@ -116,7 +117,7 @@ def _content(found: mask_tables.Checked, options: PruneOptions) -> dict[str, Any
     ]
     read = [Path(n) for n, r in found.items() if isinstance(r, MaskCheck)]
     files = sha256(model_file.files(*read))
-    return mask_tables.to_dict(found, {n: known[n] for n in names}, files=files)
+    return mask_tables.to_dict(found, {n: known[n] for n in names}, files=files, config=resolved())
 
 
 def _conclude(found: mask_tables.Checked) -> None:

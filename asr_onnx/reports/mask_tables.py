@@ -80,7 +80,10 @@ def _check(name: str, result: MaskCheck | AsrError, options: Mapping[str, Any]) 
 
 def _model(name: str, result: MaskCheck | AsrError) -> dict[str, Any]:
     if isinstance(result, AsrError):
-        return {"name": name, "passed": False, "error": str(result), "sites": [], "left": []}
+        unknown = dict.fromkeys(("weights", "zeros", "zero_share", "wanted"))
+        return {
+            "name": name, "passed": False, "error": str(result), **unknown, "sites": [], "left": [],
+        }  # fmt: skip
     return {
         "name": name,
         "passed": result.passed,

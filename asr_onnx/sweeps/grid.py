@@ -162,7 +162,8 @@ def run(
             else:
                 failed[done.task.key] = done.failed
     content = to_dict(opened, tasks, found, failed)
-    content["config"] = config
+    if config is not None:
+        content["config"] = config
     write_results(folder.path, content)
     return content
 

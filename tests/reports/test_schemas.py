@@ -64,6 +64,10 @@ RUNS = {  # by what is special about it: the report, the exit code, what to type
                                          "--metric-script", "metric.py", "--report", "r.json")),
     "compared, no classes": ("r.json", 0, ("compare", "map.onnx", "map.onnx", "--data", "x.npy",
                                            "--no-latency", "--report", "r.json")),
+    "checked": ("r.json", 3, ("check", "m.onnx", "n.onnx", "--sparsity", "0.9",
+                              "--report", "r.json")),
+    "not to be checked": ("r.json", 1, ("check", "n.onnx", "metric.py", "--pattern", "2:4",
+                                        "--report", "r.json")),
     "swept": ("c/sweep.json", 0, ("sweep", "m.onnx", "--calib", "images", "--data", "images",
                                   "-o", "c", "--recipes", "asr", "--sparsities", "0.5",
                                   "--patterns", "1:2")),
@@ -114,9 +118,9 @@ def written(place, asr, monkeypatch, name):
     report, code, words = RUNS[name]
     monkeypatch.chdir(place)
     (place / report).unlink(missing_ok=True)
-    more = (
-        ("--force", "--providers", "cpu", "-q") if words[0] == "sweep" else ("--providers", "cpu")
-    )
+    more = () if words[0] == "check" else ("--providers", "cpu")
+    if words[0] in ("sweep", "check"):
+        more += ("--force", "-q")
     found, _, err = asr(*words, *more)
     assert (place / report).is_file(), err
     assert code is None or found == code, err
@@ -138,7 +142,7 @@ def objects(value, path=()):
             yield from objects(inner, (*path, key))
 
 
-QUICK = ("labels", "compared on labels", "swept with failures")
+QUICK = ("checked", "labels", "compared on labels", "swept with failures")
 
 
 @pytest.mark.parametrize("name", QUICK)
