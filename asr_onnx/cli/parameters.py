@@ -44,9 +44,8 @@ class GroupedOption(click.Option):
     ) -> None:
         super().__init__(*args, **settings)
         self.group = group
-        self.settled = (
-            False if settled is None and self.is_flag and not self.secondary_opts else (settled)
-        )
+        plain_flag = self.is_flag and not self.secondary_opts
+        self.settled = False if plain_flag else settled
         self.names_file = names_file
 
 
