@@ -3,6 +3,8 @@ WINDOWS := $(filter Windows_NT,$(OS))
 PYTHON ?= $(if $(WINDOWS),python,python3)
 VENV ?= .venv
 LOWEST := .venv-lowest
+OLIVE := .venv-olive
+TORCH ?= torch
 SCRIPTS := $(if $(WINDOWS),Scripts,bin)
 BIN := $(VENV)/$(SCRIPTS)
 OUT := build/demo
@@ -12,7 +14,7 @@ ARGS ?=
 JOBS ?= logical
 PYTEST = -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-.PHONY: demo test test-lowest lint style types imports format clean
+.PHONY: demo test test-lowest test-olive lint style types imports format clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output $(OUT)
@@ -23,6 +25,10 @@ test: $(VENV)/.installed
 # The same tests with the oldest versions that pyproject.toml allows.
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/$(SCRIPTS)/python $(PYTEST)
+
+# The pass for Microsoft Olive, which is too large for the other environments.
+test-olive: $(OLIVE)/.installed
+	$(OLIVE)/$(SCRIPTS)/python -m pytest tests/integrations/test_olive.py $(ARGS)
 
 lint: style types imports
 
@@ -41,7 +47,7 @@ format: $(VENV)/.installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LOWEST) build *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(OLIVE) build *.egg-info
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -56,4 +62,13 @@ $(LOWEST)/.installed: setup.cfg pyproject.toml
 	$(LOWEST)/$(SCRIPTS)/python -m pip install --quiet uv
 	$(LOWEST)/$(SCRIPTS)/python -m uv pip install --quiet --python $(LOWEST)/$(SCRIPTS)/python \
 		--resolution lowest-direct --only-binary :all: --no-binary asr-onnx --editable '.[test]'
+	touch $@
+
+# Olive wants PyTorch.  On Linux the one from PyPI brings gigabytes of CUDA, and this one does not:
+# make test-olive TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+$(OLIVE)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv --clear $(OLIVE)
+	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet --upgrade pip
+	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet $(TORCH)
+	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet --editable '.[test,olive]'
 	touch $@

@@ -218,6 +218,8 @@ def _record(kind: Callable[..., T], settings: Mapping[str, Any]) -> T:
 
 def _value(value: Any, about: Mapping[str, Any]) -> Any:
     """A value of JSON as the record has it."""
+    if about.get("kind") == "numbers" and not isinstance(value, str):
+        return tuple(value) if isinstance(value, list) else (value,)
     if isinstance(value, list):
         return tuple(_value(v, about) for v in value)
     if about.get("kind") == "path" and isinstance(value, str):
