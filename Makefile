@@ -4,6 +4,8 @@ PYTHON ?= $(if $(WINDOWS),python,python3)
 VENV ?= .venv
 LOWEST := .venv-lowest
 RELEASE := .venv-release
+OLIVE := .venv-olive
+TORCH ?= torch
 SCRIPTS := $(if $(WINDOWS),Scripts,bin)
 BIN := $(VENV)/$(SCRIPTS)
 OUT := build/demo
@@ -13,7 +15,7 @@ ARGS ?=
 JOBS ?= logical
 PYTEST = -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-.PHONY: demo test test-lowest lint style types imports format dist clean
+.PHONY: demo test test-lowest test-olive lint style types imports format dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output $(OUT)
@@ -24,6 +26,10 @@ test: $(VENV)/.installed
 # The same tests with the oldest versions that pyproject.toml allows.
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/$(SCRIPTS)/python $(PYTEST)
+
+# The pass for Microsoft Olive, which is too large for the other environments.
+test-olive: $(OLIVE)/.installed
+	$(OLIVE)/$(SCRIPTS)/python -m pytest tests/integrations/test_olive.py $(ARGS)
 
 lint: style types imports
 
@@ -48,7 +54,7 @@ dist: $(RELEASE)/.installed
 	$(RELEASE)/$(SCRIPTS)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(RELEASE) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(OLIVE) $(RELEASE) build dist *.egg-info
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -69,4 +75,13 @@ $(LOWEST)/.installed: setup.cfg pyproject.toml
 $(RELEASE)/.installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(RELEASE)
 	$(RELEASE)/$(SCRIPTS)/python -m pip install --quiet 'build>=1.2' 'twine>=6.1'
+	touch $@
+
+# Olive wants PyTorch.  On Linux the one from PyPI brings gigabytes of CUDA, and this one does not:
+# make test-olive TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+$(OLIVE)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv --clear $(OLIVE)
+	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet --upgrade pip
+	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet $(TORCH)
+	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet --editable '.[test,olive]'
 	touch $@

@@ -133,6 +133,6 @@ def test_every_option_that_is_told_of_is_known(known):
     assert told <= declared
     for name, text in PAGES.items():
         for line in text.splitlines():
-            line = re.split(r"dask worker|trtexec|polygraphy|docker|pip install", line)[0]
+            line = re.split(r"dask worker|olive run|trtexec|polygraphy|docker|pip install", line)[0]
             tool, found = re.search(r"python (tools/\w+\.py)", line), re.findall(OPTION, line)
             assert set(found) <= (options_of_tool(tool[1]) if tool else declared), (name, line)

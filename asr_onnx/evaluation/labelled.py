@@ -13,7 +13,7 @@ import onnx
 
 from asr_onnx.data.batches import Batches
 from asr_onnx.data.labels import find_labels
-from asr_onnx.data.openers import open_samples
+from asr_onnx.data.openers import Samples, open_samples
 from asr_onnx.data.part import Part
 from asr_onnx.data.preprocess import Preprocess
 from asr_onnx.data.source import CalibrationOptions, LabelOptions, holds_images
@@ -32,8 +32,8 @@ from asr_onnx.parallel import Progress
 class LabelledData:
     """Labelled ``samples``, and what ``compare`` says the ``dense`` model's class output is.
 
-    ``path`` is what ``open_samples`` takes, ``labels`` and ``classes`` are what ``find_labels``
-    does, ``shapes`` what ``with_shapes`` does.
+    ``data`` are samples, or what ``open_samples`` takes, ``labels`` and ``classes`` are what
+    ``find_labels`` takes, ``shapes`` what ``with_shapes`` does.
 
     Raises whatever these raise, and ``CalibrationError`` where accuracy cannot be told: better now
     than after the repair.
@@ -42,8 +42,8 @@ class LabelledData:
     def __init__(
         self,
         dense: onnx.ModelProto,
-        path: Path,
-        labels: Path | None = None,
+        data: Path | Samples,
+        labels: object = None,
         classes: Path | None = None,
         preprocess: Preprocess | None = None,
         shapes: Mapping[str, tuple[int, ...]] | None = None,
@@ -53,7 +53,8 @@ class LabelledData:
         self._dense, self._shapes, self._batch_size = dense, shapes or {}, batch_size
         self._device = device or Device()
         inputs = with_shapes(model_inputs(dense), self._shapes)
-        self.samples = open_samples(path, inputs, preprocess)
+        what = "labelled data given" if isinstance(data, Samples) else f"'{data}'"
+        self.samples = data if isinstance(data, Samples) else open_samples(data, inputs, preprocess)
         self._compare = partial(
             compare,
             dense,
@@ -68,7 +69,7 @@ class LabelledData:
         found = find_labels(labels, self.samples, classes)
         if found is None or probe.labels is None or probe.class_output is None:
             raise CalibrationError(
-                f"'{path}' tells no accuracy: it takes class folders or --labels, and an output "
+                f"{what} tells no accuracy: it takes class folders or --labels, and an output "
                 "[samples, classes] of the model"
             )
         self.labels, self.output, self._how = found, probe.class_output, how

@@ -9,7 +9,10 @@ import pytest
 from models import balanced, norm_net, normal, run
 
 from asr_onnx import prune
+from asr_onnx.data.arrays import ArraySamples
+from asr_onnx.errors import CalibrationError
 from asr_onnx.evaluation.labelled import LabelledData
+from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.options import PruneOptions
 
 
@@ -34,6 +37,16 @@ def test_hits_are_where_the_arg_max_is_the_label(case):
     assert 0 < found["pruned"].mean() < 1
     top1 = data.top1({"pruned": pruned})["pruned"]
     assert (top1.correct, top1.total) == (found["pruned"].sum(), 50)
+
+
+def test_samples_and_labels_may_be_given_as_they_are(case):
+    model, x, data = case
+    samples = ArraySamples.from_data(x, model_inputs(model))
+    given = LabelledData(model, samples, data.labels.values, batch_size=8)
+    models = {"pruned": prune(model, PruneOptions(0.6))}
+    assert np.array_equal(given.hits(models)["pruned"], data.hits(models)["pruned"])
+    with pytest.raises(CalibrationError, match=r"^labelled data given tells no accuracy"):
+        LabelledData(model, samples)
 
 
 def test_hits_on_some_samples_are_those_of_all_in_the_order_asked_for(case):
