@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import inspect
 import re
 from typing import Any
 
@@ -61,17 +62,15 @@ def _option(flags: str, told: str) -> list[str]:
     """An option as a definition: its names, and what it does."""
     found = re.search(r"--[a-z0-9-]+", flags)
     anchor = f' id="{found[0].removeprefix("--")}"' if found else ""
-    return [
-        f'<p class="option"{anchor}><code>{html.escape(flags)}</code></p>',
-        "",
-        f"{_text(told)}",
-        "",
-    ]
+    name = f'<p class="option"{anchor}><code>{html.escape(flags)}</code></p>'
+    return [name, "", _text(told), "{ .told }", ""]
 
 
 def _text(text: str | None) -> str:
-    """A help text as Markdown: nothing in it is markup; a backspace would keep lines."""
-    return re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", (text or "").replace("\b", "").strip())
+    """A help text as Markdown: nothing in it is markup; options are code."""
+    plain = inspect.cleandoc(text or "").replace("\b", "")
+    escaped = re.sub(r"([\\`*_{}\[\]<>|#])", r"\\\1", plain)
+    return re.sub(r"(?<![\w-])--[a-z][a-z0-9-]*", r"`\g<0>`", escaped)
 
 
 def _first(text: str) -> str:

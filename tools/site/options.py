@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -38,7 +39,7 @@ def _tell(record: griffe.Class) -> None:
         if about is None or field.name not in attributes:
             continue
         attribute, default = attributes[field.name], about["default"]
-        words = about["help"]
+        words = re.sub(r"(?<![\w-])--[a-z][a-z0-9-]*", r"``\g<0>``", about["help"])
         if about.get("choices"):
             words += f"  One of {', '.join(f'``{c}``' for c in about['choices'])}."
         attribute.docstring = griffe.Docstring(words, parent=attribute)
