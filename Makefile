@@ -15,10 +15,14 @@ ARGS ?=
 JOBS ?= logical
 PYTEST = -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-.PHONY: demo test test-lowest test-olive lint style types imports format dist clean
+.PHONY: demo docs test test-lowest test-olive lint style types imports format dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output $(OUT)
+
+# The site of docs/ in build/site; links that lead nowhere and cells that fail are errors.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --quiet
 
 test: $(VENV)/.installed
 	$(BIN)/python $(PYTEST)
@@ -60,6 +64,10 @@ $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[test,lint]'
+	touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
 	touch $@
 
 # pip cannot ask for lowest versions, uv can. Only versions with wheels for this Python count: the

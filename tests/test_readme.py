@@ -1,13 +1,13 @@
 """What README.md and docs/ tell people to type works: commands, options, Python.
 
-The commands are run as they stand there, on the sample model and some of its images.
+The commands are run as they stand there, on a small model and some images of digits.  Those of
+docs/ and what else they hold is looked at in test_docs.py.
 """
 
 from __future__ import annotations
 
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from functools import cache
@@ -16,10 +16,13 @@ from pathlib import Path
 import onnx
 import pytest
 from models import ROOT
+from reader import prepare
 
-SAMPLES = ROOT / "sample_models"
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-PAGES = {p.name: p.read_text(encoding="utf-8") for p in sorted(ROOT.glob("docs/*.md"))}
+PAGES = {
+    p.relative_to(ROOT / "docs").as_posix(): p.read_text(encoding="utf-8")
+    for p in sorted(ROOT.glob("docs/**/*.md"))
+}
 PAGES["README.md"] = README
 COMMANDS = [
     line.strip() for line in re.findall(r"^    asr-onnx (.*?)(?:\s#.*)?$", README, re.MULTILINE)
@@ -27,7 +30,7 @@ COMMANDS = [
 EXAMPLES = {
     f"{name}-{number}": code
     for name, text in PAGES.items()
-    for number, code in enumerate(re.findall(r"^```python\n(.*?)^```", text, re.M | re.S), 1)
+    for number, code in enumerate(re.findall(r"^```python.*?\n(.*?)^```", text, re.M | re.S), 1)
 }
 WRITTEN = {  # what a command writes when it is not told where to
     "inspect": (),
@@ -47,14 +50,8 @@ OPTION = r"(?<![\w-])--[a-z][a-z0-9-]*"
 @pytest.fixture
 def reader(tmp_path, monkeypatch):
     """The folder of somebody who reads README.md: a model, and images in class folders."""
-    shutil.copy(SAMPLES / "digits_resnet_bn.onnx", tmp_path / "model.onnx")
-    for name, images in (("images", "calib"), ("test", "test")):
-        for source in (SAMPLES / "digits" / images).iterdir():
-            (tmp_path / name / source.name).mkdir(parents=True)
-            for image in sorted(source.iterdir())[:3]:
-                shutil.copy(image, tmp_path / name / source.name)
     monkeypatch.chdir(tmp_path)
-    return tmp_path
+    return prepare(tmp_path)
 
 
 @pytest.fixture
