@@ -295,7 +295,7 @@ def test_the_command_line_writes_the_page_though_a_gate_fails(models, asr, show)
 @pytest.mark.parametrize(
     "words, message",
     [
-        (("--report", "c.txt"), "'c.txt': the name has to end in .json or .html"),
+        (("--report", "c.txt"), "'c.txt': the name has to end in .json, .html, .md or .xml"),
         (("--report", "c.json", "--json", "./c.json"), "'c.json' and that of --json are one file"),
         (("--report", "c.html", "--report", "c.html"), "another report are one file"),
         (("--report", "none/c.html"), "does not exist"),
