@@ -128,7 +128,7 @@ def test_what_does_not_end_is_ended(tmp_path):
     assert measured(words, tmp_path / "log", 0.2)["fault"] == "no end within 0.2 s"
 
 
-RESULT = Result("net", "tool", "way", "90", correct=850, total=1000, low=0.826, high=0.871,
+RESULT = Result("net", "onnxsim", "SparseGPT", "90", correct=850, total=1000, low=0.826, high=0.871,
                 wall=12.3, cpu=20.1, peak=300 << 20, holds="90.0% zeros")  # fmt: skip
 
 
@@ -143,7 +143,9 @@ def test_the_table_has_a_row_for_each_setting_and_all_columns():
     other = replace(RESULT, cell="50", wall=3.0)
     lines = list(table({"net": "91.6 (90–93)"}, [RESULT, failed, other], ALL_CELLS))
     assert len({line.count("|") for line in lines}) == 1
-    assert "| net | tool | way | 85.0 (83–87) |  |  | 85.0 (83–87) |" in lines[-1]
+    shown = ["85.0 (83–87)", "not run", "not run", "85.0 (83–87)", "not run"]
+    assert f"| net | onnxsim | SparseGPT | {' | '.join(shown)} |" in lines[-1]
+    assert "| – | – |" in lines[-1]  # channels and int8, which SparseGPT does not do
     assert lines[-1].endswith("| 20 | 3–12 | 300 |")  # of what was done
     assert "failed: no way" in lines[-1]
     assert "91.6 (90–93)" in lines[2]

@@ -1,7 +1,8 @@
 """onnxsim: pruning masks, pruning with compensation, block-wise fine-tuning, INT8.
 
-Its passes expect BatchNormalization to be folded, so ``simplify`` comes first (its documentation
-of structured pruning; block fine-tuning trains nothing otherwise).
+``simplify``, which folds BatchNormalization, comes first where its documentation asks for that
+(channels), where nothing is trained otherwise (fine-tuning), and for INT8.  Global magnitude and
+SparseGPT do better without.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ import onnxsim
 
 def mask(how: str, model: onnx.ModelProto, data: list[common.Batch], **amount: Any) -> Any:
     """The model pruned; ``amount`` is a sparsity, or n and m."""
-    if how == "magnitude":
-        together = {} if "n" in amount else {"global_sparsity": True}
+    if "magnitude" in how:
+        together = {"global_sparsity": True} if how.startswith("global") else {}
         return onnxsim.apply_magnitude_pruning(model, **amount, **together)
     apply = onnxsim.apply_sparsegpt_pruning if how == "SparseGPT" else onnxsim.apply_wanda_pruning
     return apply(model, data, **amount)
@@ -45,7 +46,9 @@ def run(model: Path, calibration: Path, output: Path, cell: str, variant: str) -
     """Write what ``variant`` ("Wanda", "Wanda + fine-tuning 0.02", ...) makes of a cell."""
     how, _, repair = variant.partition(" + ")
     data = common.batches(calibration)
-    dense, _ = onnxsim.simplify(onnx.load(model))
+    dense = onnx.load(model)
+    if cell in ("channel", "int8") or "fine-tuning" in repair:
+        dense, _ = onnxsim.simplify(dense)
     if cell == "int8":
         result = int8(how, dense, data)
     elif cell == "channel":
