@@ -294,7 +294,3 @@ def test_the_examples_name_passes_and_options_that_there_are(tmp_path):
         settings = dict(passes["repair"])
         assert settings.pop("type") == "AsrRepair"
         Asked.of(settings)
-
-
-def test_the_type_may_be_the_whole_name(olive):
-    assert olive(type="asr_onnx.integrations.olive.AsrRepair", calib="x.npy", **QUICK).is_file()
