@@ -22,7 +22,7 @@ demo: $(VENV)/.installed
 
 # The site of docs/ in build/site; links that lead nowhere and cells that fail are errors.
 docs: $(VENV)/.installed-docs
-	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=. $(BIN)/python -m mkdocs build --strict
 
 test: $(VENV)/.installed
 	$(BIN)/python $(PYTEST)
