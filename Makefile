@@ -4,7 +4,7 @@ PYTHON ?= $(if $(WINDOWS),python,python3)
 VENV ?= .venv
 LOWEST := .venv-lowest
 RELEASE := .venv-release
-OLIVE := .venv-olive
+INTEGRATIONS := .venv-integrations
 TORCH ?= torch
 SCRIPTS := $(if $(WINDOWS),Scripts,bin)
 BIN := $(VENV)/$(SCRIPTS)
@@ -15,7 +15,7 @@ ARGS ?=
 JOBS ?= logical
 PYTEST = -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-.PHONY: demo docs test test-lowest test-olive lint style types imports format dist clean
+.PHONY: demo docs test test-lowest test-integrations lint style types imports format dist clean
 
 demo: $(VENV)/.installed
 	$(BIN)/python tools/demo.py --output $(OUT)
@@ -31,9 +31,9 @@ test: $(VENV)/.installed
 test-lowest: $(LOWEST)/.installed
 	$(LOWEST)/$(SCRIPTS)/python $(PYTEST)
 
-# The pass for Microsoft Olive, which is too large for the other environments.
-test-olive: $(OLIVE)/.installed
-	$(OLIVE)/$(SCRIPTS)/python -m pytest tests/integrations/test_olive.py $(ARGS)
+# What the other environments are too small for: Microsoft Olive, MLflow with a data base.
+test-integrations: $(INTEGRATIONS)/.installed
+	$(INTEGRATIONS)/$(SCRIPTS)/python $(PYTEST) tests/integrations
 
 lint: style types imports
 
@@ -58,7 +58,7 @@ dist: $(RELEASE)/.installed
 	$(RELEASE)/$(SCRIPTS)/python -m twine check --strict dist/*
 
 clean:
-	rm -rf $(VENV) $(LOWEST) $(OLIVE) $(RELEASE) build dist *.egg-info
+	rm -rf $(VENV) $(LOWEST) $(INTEGRATIONS) $(RELEASE) build dist *.egg-info
 
 $(VENV)/.installed: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -86,10 +86,11 @@ $(RELEASE)/.installed: pyproject.toml
 	touch $@
 
 # Olive wants PyTorch.  On Linux the one from PyPI brings gigabytes of CUDA, and this one does not:
-# make test-olive TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
-$(OLIVE)/.installed: setup.cfg pyproject.toml
-	$(PYTHON) -m venv --clear $(OLIVE)
-	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet --upgrade pip
-	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet $(TORCH)
-	$(OLIVE)/$(SCRIPTS)/python -m pip install --quiet --editable '.[test,olive]'
+# make test-integrations TORCH='torch --index-url https://download.pytorch.org/whl/cpu'
+$(INTEGRATIONS)/.installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv --clear $(INTEGRATIONS)
+	$(INTEGRATIONS)/$(SCRIPTS)/python -m pip install --quiet --upgrade pip
+	$(INTEGRATIONS)/$(SCRIPTS)/python -m pip install --quiet $(TORCH)
+	$(INTEGRATIONS)/$(SCRIPTS)/python -m pip install --quiet --editable \
+		'.[test,olive,mlflow]' sqlalchemy alembic
 	touch $@

@@ -1,6 +1,6 @@
 """The Olive pass: what it writes is what the command line and the Python API write.
 
-``make test-olive`` runs these in an environment that has Olive.
+``make test-integrations`` runs these in an environment that has Olive.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from asr_onnx import RepairOptions, as_batches, load, repair
 from asr_onnx.cli.repair import repair as command
 
 if find_spec("olive") is None:
-    pytest.skip("Olive is not installed: make test-olive", allow_module_level=True)
+    pytest.skip("Olive is not installed: make test-integrations", allow_module_level=True)
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of Olive, torch and transformers
 
 EXAMPLES = ROOT / "examples" / "olive"
 QUICK = {"recipe": "refit", "sparsity": 0.5}
 NOT_OF_RECORDS = {
-    "model", "output", "reports", "keep_rejected", "force", "quiet", "verbose", "dense", "work_dir"
+    "model", "output", "reports", "keep_rejected", "force", "quiet", "verbose", "dense", "work_dir",
+    "config", "no_config", "show_config", "from_report",
 }  # fmt: skip
 DATA = """
 import numpy as np
