@@ -176,3 +176,29 @@ def test_calibration_inputs_come_in_batches(common, tmp_path):
     assert reader.get_next() is None
     reader.rewind()
     assert reader.get_next() is found[0]
+
+
+def test_a_run_goes_on_where_it_was(tmp_path, monkeypatch, capsys):
+    digits = ROOT / "sample_models"
+    model, calib, test = (
+        digits / n for n in ("digits_resnet_bn.onnx", "digits/calib", "digits/test")
+    )
+    done = []
+
+    def instead(words, log, limit):
+        done.append(words)
+        Path(words[words.index("--output") + 1]).write_bytes(model.read_bytes())
+        return {"fault": "", "wall": 1.0, "cpu": 1.0, "peak": 1 << 20}
+
+    monkeypatch.setattr(bench_peers, "measured", instead)
+    bench = bench_peers.Bench(model, calib, test, tmp_path, 8)
+    assert bench.cell("asr_onnx", "asr", "50", 0) is None
+    first = bench.cell("asr_onnx", "asr", "50", 60)
+    assert (first.correct, first.total, first.wrong) == (500, 500, "0.0% zeros")
+    assert bench.cell("asr_onnx", "asr", "50", 60) == first
+    assert len(done) == 1
+    words = ["--model", model, "--calib", calib, "--test", test, "--work", tmp_path]
+    words += ["--num-samples", 8, "--limit", 0, "--peers", "asr_onnx", "--settings", "asr"]
+    bench_peers.main([*map(str, words), "--only", "50", "--only", "70"], standalone_mode=False)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert "| asr_onnx | asr | 100.0 (99–100), but 0.0% zeros | not run |" in last

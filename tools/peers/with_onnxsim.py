@@ -13,6 +13,19 @@ from typing import Any
 import common
 import onnx
 import onnxsim
+from onnxsim.full_qdq import quantize_full_qdq
+
+
+def constants_out(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Constant nodes as initializers: one that is read late keeps blocks from being found."""
+    nodes = [n for n in model.graph.node if n.op_type == "Constant"]
+    for node in nodes:
+        tensor = onnx.TensorProto()
+        tensor.CopyFrom(node.attribute[0].t)
+        tensor.name = node.output[0]
+        model.graph.initializer.append(tensor)
+        model.graph.node.remove(node)
+    return model
 
 
 def mask(how: str, model: onnx.ModelProto, data: list[common.Batch], **amount: Any) -> Any:
@@ -38,7 +51,7 @@ def structured(how: str, model: onnx.ModelProto, data: list[common.Batch]) -> An
 def int8(how: str, model: onnx.ModelProto, data: list[common.Batch]) -> onnx.ModelProto:
     """INT8 with the ranges that do best in a cross-fit on the data, or with reduced weights."""
     if how != "static":
-        return onnxsim.quantize_full_qdq(model, data, reduce_range=True)
+        return quantize_full_qdq(model, data, reduce_range=True)
     return onnxsim.pick_calibration(model, data, folds=4).model
 
 
@@ -48,7 +61,7 @@ def run(model: Path, calibration: Path, output: Path, cell: str, variant: str) -
     data = common.batches(calibration)
     dense = onnx.load(model)
     if cell in ("channel", "int8") or "fine-tuning" in repair:
-        dense, _ = onnxsim.simplify(dense)
+        dense = constants_out(onnxsim.simplify(dense)[0])
     if cell == "int8":
         result = int8(how, dense, data)
     elif cell == "channel":
