@@ -162,3 +162,8 @@ def test_action_and_example_are_what_the_script_and_github_read():
     (used,) = (s["with"] for s in example["jobs"]["repair"]["steps"] if s.get("id") == "repair")
     assert required <= set(used) <= set(found["inputs"])
     assert all(isinstance(value, str) for value in used.values())
+
+
+def test_without_a_report_nothing_passed(act):
+    code, _, outputs = act(**{**INPUTS, "args": "--show-config"})
+    assert (code, outputs["verdict"], outputs["report"]) == (0, "error", "")

@@ -84,7 +84,7 @@ def test_the_wheel_has_the_package_its_data_and_nothing_else(archives):
 def test_the_source_distribution_is_enough_to_test_it(archives):
     with tarfile.open(archives[1]) as source:
         names = {m.name.partition("/")[2] for m in source.getmembers() if m.isfile()}
-    folders = ("asr_onnx", "tests", "tools", "docs", ".github")
+    folders = ("asr_onnx", "tests", "tools", "docs", "examples", ".github", ".ci")
     assert set().union(*map(in_checkout, folders), samples()) <= names
     assert {"Makefile", "README.md", "CHANGELOG.md", "LICENSE", "Dockerfile"} <= names
     assert f"{NAME}/digits_resnet_bn.sparse.onnx" not in names

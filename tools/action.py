@@ -110,13 +110,15 @@ def conclude(environment: Mapping[str, str], code: int, told: list[str], folder:
     if len(summary.encode()) > MOST:
         summary = "The summary is too long to be shown: see report.md among the artifacts.\n"
     append(environment, "GITHUB_STEP_SUMMARY", summary + "\n")
-    if (folder / "report.json").exists():
+    reported = (folder / "report.json").exists()
+    if reported:
         content = json.loads((folder / "report.json").read_text(encoding="utf-8"))
         model = content.get("output") or content.get("rejected") or ""
     values = {
         "model": model,
         "report": str(folder) if any(folder.iterdir()) else "",
-        "verdict": VERDICTS.get(code, "error"),
+        # without a report nothing was judged: "args" may ask for no more than help
+        "verdict": VERDICTS.get(code, "error") if reported else "error",
         "exit-code": str(code),
     }
     append(environment, "GITHUB_OUTPUT", outputs(values))

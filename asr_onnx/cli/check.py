@@ -76,6 +76,8 @@ def check(
     to_stdout = str(json_path) == "-"
     if json_path and not to_stdout:
         model_file.check_target(json_path, None, force)
+        if any(json_path.resolve() == path.resolve() for path in models):
+            raise UsageError(f"--json '{json_path}' is a model that is read: name another file")
     check_reports(reports, None if to_stdout else json_path, force, "that of --json", KIND)
     found = {str(path): _checked(path, options) for path in models}
     out = Terminal(stderr=to_stdout, quiet=quiet)

@@ -148,7 +148,7 @@ def _repeated(ctx: click.Context, words: dict[str, Any], arguments: list[str]) -
         return None
     if words.get("config"):
         raise click.UsageError("--from-report and --config exclude each other: leave one out")
-    return run_of(Path(report), ctx, arguments)
+    return run_of(Path(report), ctx, arguments, words.get("dense"))
 
 
 def _from_file(ctx: click.Context, words: dict[str, Any]) -> Layer | None:

@@ -96,6 +96,10 @@ def compare(
         raise click.UsageError("--markdown and --json - both print: give one of them a file")
     if json_path and not to_stdout:
         model_file.check_target(json_path, None, force)
+        if any(json_path.resolve() == path.resolve() for path in (dense, *others)):
+            raise click.UsageError(
+                f"--json '{json_path}' is a model that is read: name another file"
+            )
     check_reports(reports, None if to_stdout else json_path, force, "that of --json")
     log = Terminal(stderr=True, quiet=quiet)
     out = log if to_stdout else Terminal(quiet=quiet)

@@ -44,14 +44,14 @@ def demo(context: click.Context, folder: Path, runs: bool, force: bool, quiet: b
 
 def commands(folder: Path) -> Iterator[list[str]]:
     """What to type next, as words: break the model, repair it, and see what it is worth."""
-    model = folder / MODEL
-    pruned, sparse = (model.with_suffix(f".{how}.onnx") for how in ("pruned", "sparse"))
-    calib, test = str(folder / CALIB), str(folder / TEST)
-    report = ["--report", str(folder / "repair.html")]
+    before = "./" if str(folder).startswith("-") else ""  # or it would be an option
+    model, calib, test = (f"{before}{folder / part}" for part in (MODEL, CALIB, TEST))
+    pruned, sparse = (f"{model.removesuffix('.onnx')}.{how}.onnx" for how in ("pruned", "sparse"))
+    report = ["--report", f"{before}{folder / 'repair.html'}"]
     gate = ["--data", test, "--max-drop", "0.05"]
-    yield ["prune", str(model), "--sparsity", _SPARSITY]
-    yield ["repair", str(model), "--calib", calib, "--sparsity", _SPARSITY, *gate, *report]
-    yield ["compare", str(model), str(pruned), str(sparse), "--data", test]
+    yield ["prune", model, "--sparsity", _SPARSITY]
+    yield ["repair", model, "--calib", calib, "--sparsity", _SPARSITY, *gate, *report]
+    yield ["compare", model, pruned, sparse, "--data", test]
 
 
 def _run(context: click.Context, words: list[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from asr_onnx.cli.config import Layer
-from asr_onnx.cli.parameters import Value, options_of, typed, words_of
+from asr_onnx.cli.parameters import GroupedOption, Value, options_of, typed, words_of
 from asr_onnx.cli.resolved import defaults
 from asr_onnx.errors import AsrError, UsageError
 from asr_onnx.graph import model_file
@@ -30,8 +30,12 @@ class Run:
     notes: tuple[str, ...]
 
 
-def run_of(path: Path, ctx: click.Context, arguments: Sequence[str]) -> Run:
-    """The run of a report, to be repeated; ``arguments`` are those given in place of its own.
+def run_of(
+    path: Path, ctx: click.Context, arguments: Sequence[str], given_dense: str | None = None
+) -> Run:
+    """The run of a report, to be repeated.
+
+    ``arguments``, and ``given_dense`` of ``--dense``, are those given in place of its own.
 
     Raises ``AsrError`` for a report that cannot be read, or tells no run of this command.
     """
@@ -53,7 +57,7 @@ def run_of(path: Path, ctx: click.Context, arguments: Sequence[str]) -> Run:
     models = [*zip(old, current, strict=False)]
     dense = options.get("dense")
     if isinstance(dense, str):
-        models.append((dense, dense))
+        models.append((dense, given_dense or dense))
     notes = (
         *_changed(models, content.get("files"), what),
         *_other_defaults(config.get("defaults"), options, ctx, what),
@@ -75,7 +79,7 @@ def _layer(path: Path, options: Mapping[str, Any], ctx: click.Context) -> Layer:
                 "version of asr-onnx"
             )
         try:
-            words = words_of(known[key], _number(value))
+            words = words_of(known[key], _number(value, known[key]))
             typed(known[key], words, ctx)
         except ValueError as error:
             raise UsageError(f"report '{path}': {key}: {error}") from None
@@ -83,9 +87,10 @@ def _layer(path: Path, options: Mapping[str, Any], ctx: click.Context) -> Layer:
     return Layer(str(path), values, places)
 
 
-def _number(value: Any) -> Any:
-    """What JSON has no number for."""
-    return float(value) if value in ("inf", "-inf", "nan") else value
+def _number(value: Any, option: GroupedOption) -> Any:
+    """What JSON has no number for; of an option that takes a text it may be a name."""
+    takes_number = isinstance(option.type, type(click.FLOAT))
+    return float(value) if takes_number and value in ("inf", "-inf", "nan") else value
 
 
 def _changed(models: Sequence[tuple[str, str]], files: Any, what: str) -> Iterator[str]:

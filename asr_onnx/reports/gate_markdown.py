@@ -25,9 +25,11 @@ def figure(check: Check) -> str:
 
 
 def counted(checks: Sequence[Check]) -> str:
-    """``2 of 3 gates passed``"""
-    passed = sum(c["outcome"] != "failed" for c in checks)
-    return f"{passed} of {len(checks)} gate{'s' * (len(checks) != 1)} passed"
+    """``2 of 3 gates passed``, and how many failed and were waived"""
+    outcomes = [c["outcome"] for c in checks]
+    waived = f", {n} waived" if (n := outcomes.count("waived")) else ""
+    passed = outcomes.count("passed")
+    return f"{passed} of {len(checks)} gate{'s' * (len(checks) != 1)} passed{waived}"
 
 
 def gates(checks: Sequence[Check]) -> list[str]:

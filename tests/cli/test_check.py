@@ -68,6 +68,7 @@ def test_a_model_that_cannot_be_read_hides_no_other(cases, asr):
         (("--sparsity", "0.5", "--only-eligible"), "goes with an N:M pattern"),
         (("--sparsity", "0.5", "--report", "r.html"), "can be .json, .md or .xml, not .html"),
         (("--sparsity", "0.5", "--json", "m.onnx"), "exists already"),
+        (("--sparsity", "0.5", "--json", "./p.onnx", "--force"), "is a model that is read"),
     ],
 )
 def test_bad_options_are_exit_code_2(cases, asr, words, message):

@@ -120,3 +120,12 @@ def test_a_copy_that_fails_leaves_nothing(tmp_path, asr, monkeypatch):
     code, _, err = asr("demo", tmp_path / "new")
     assert code == 1 and err.count("\n") == 1 and "No space left on device" in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_looks_like_an_option_is_told_as_a_path(tmp_path, asr, monkeypatch):
+    few(tmp_path, monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    code, out, err = asr("demo", "--", "-x")
+    assert (code, err) == (0, "")
+    assert "asr-onnx prune ./-x/digits_resnet_bn.onnx --sparsity" in out
+    assert " -x/" not in out.split("Try:")[1]

@@ -174,3 +174,23 @@ def test_without_a_command_there_is_no_config(folder):
         "m.onnx", "x.npy", "out", sparsities=(0.5,), recipes=("asr",), num_samples=12
     )
     assert "config" not in found
+
+
+def test_a_name_that_reads_like_a_number_is_a_name(report, asr):
+    content = json.loads(report.read_text(encoding="utf-8"))["config"]["options"]
+    changed(report, options={**content, "calib": "inf"})
+    code, out, _ = asr("repair", "--from-report", report, "--show-config")
+    assert code == 0 and 'calib = "inf"' in out
+
+
+def test_another_dense_model_is_the_one_that_is_compared(folder, asr):
+    assert asr("prune", "m.onnx", "--sparsity", "0.5", "-o", "p.onnx")[0] == 0
+    words = ("--dense", "m.onnx", "--calib", "x.npy", "--force", "--report", "r.json")
+    assert asr("repair", "p.onnx", *words)[0] == 0
+    Path("copy.onnx").write_bytes(Path("m.onnx").read_bytes())
+    Path("m.onnx").unlink()
+    Path("m.onnx").write_bytes(Path("p.onnx").read_bytes())
+    again = ("repair", "--from-report", "r.json", "-o", "o.onnx", "--force")
+    assert "warning: 'm.onnx' is not what" in asr(*again)[2]
+    code, _, err = asr(*again, "--dense", "copy.onnx")
+    assert code == 0 and "warning: '" not in err

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from asr_onnx.reports import gate_markdown
 from asr_onnx.reports.markdown import MOST, code, document, table, text
 from asr_onnx.reports.printable import printable
 
@@ -80,3 +81,11 @@ def test_long_tables_end_with_what_is_left_out(count):
     lines = table(["n"], [(str(n),) for n in range(count)])
     assert len([line for line in lines if line.startswith("|")]) == 2 + min(count, MOST)
     assert any("more: the JSON report" in line for line in lines) == (count > MOST)
+
+
+def test_a_gate_that_was_waived_did_not_pass():
+    outcomes = ("passed", "failed", "waived")
+    assert gate_markdown.counted([{"outcome": o} for o in outcomes]) == (
+        "1 of 3 gates passed, 1 waived"
+    )
+    assert gate_markdown.counted([{"outcome": "passed"}]) == "1 of 1 gate passed"
