@@ -13,7 +13,7 @@ from asr_onnx.declare import fill, flag, one_of, option
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.maths.clipping import RANGES
-from asr_onnx.maths.densities import BY_ERROR, DENSITIES, Density
+from asr_onnx.maths.densities import BY_ERROR, DENSITIES, SEARCH, Density
 from asr_onnx.maths.masks import check_sparsity
 from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_prior
 from asr_onnx.provenance import plain
@@ -195,8 +195,10 @@ class RepairOptions(PruneOptions):
     )
     allocation: str | Density = option(
         BY_ERROR,
-        "Density of each layer under --criterion obs; error: so that what the layers lose is "
-        "least, as predicted from one pass of the dense network.",
+        "Density of each layer, or width of each group of channels, under --criterion obs; error: "
+        "so that what the layers lose is least, as predicted from one pass of the dense network; "
+        "search: of channels, which go by that or by what the outputs lose, whichever repairs "
+        f"better.  [default: {BY_ERROR}; {SEARCH} with --pattern channel]",
         choices=DENSITIES,
         functions=True,
     )
@@ -258,6 +260,10 @@ class RepairOptions(PruneOptions):
         object.__setattr__(self, "recipe", recipe)
         fill(self, RECIPES[recipe])
         super().__post_init__()
+        if self.narrows and "allocation" not in given:
+            object.__setattr__(self, "allocation", SEARCH)
+        if self.allocation == SEARCH and not self.narrows:
+            raise UsageError("allocation search is of whole channels: add --pattern channel")
         parse_prior(self.prior)
         searches = self.chooses_mask and self.choice.search is not None
         if self.one_shot and (self.reconstruct or searches):
@@ -332,6 +338,11 @@ class RepairOptions(PruneOptions):
         return searches and layers and self.allocation == BY_ERROR
 
     @property
+    def searches_allocation(self) -> bool:
+        """Whether it takes repairs to settle which channels go."""
+        return self.weighs_channels and self.allocation == SEARCH
+
+    @property
     def weighs_channels(self) -> bool:
         """Whether the channels that go follow from what a pass of the dense network tells."""
         return self.narrows and self.chooses_mask and self.choice.search is not None
@@ -349,7 +360,8 @@ class RepairOptions(PruneOptions):
         if self.chooses_mask:
             plain = RepairOptions(recipe=self.recipe)
         mine = {n: getattr(self, n) for n in (*MASK_OPTIONS, "precision")}
-        if chosen := [n for n in choosing(mine) if mine[n] != getattr(plain, n)]:
+        other = [n for n in choosing(mine) if mine[n] != getattr(plain, n)]
+        if chosen := [n for n in other if n in self._given]:
             raise UsageError(
                 "a model that is pruned already brings its mask along: leave out "
                 f"{', '.join(flag(n).lstrip('-') for n in chosen)}"
@@ -384,13 +396,3 @@ def recipe(name: str, /, **overrides: Any) -> RepairOptions:
         raise UsageError(f"a recipe has no option {', '.join(map(repr, sorted(unknown)))}")
     one_of("recipe", name, RECIPES)
     return RepairOptions(recipe=name, **{k: v for k, v in overrides.items() if v is not None})
-
-
-def stronger(options: RepairOptions) -> str:
-    """One line about what ``best`` would do beyond these options; empty when they are as strong."""
-    missing = []
-    if options.chooses_mask and options.choice.search is None:
-        missing.append("choose the masks layer by layer from second moments")
-    if not options.reconstruct:
-        missing.append("re-fit the surviving weights by least squares")
-    return f"--recipe best would also {' and '.join(missing)}" if missing else ""

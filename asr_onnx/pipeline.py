@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 
 import onnx
 from threadpoolctl import threadpool_limits
@@ -27,7 +28,6 @@ from asr_onnx.graph.inputs import model_inputs
 from asr_onnx.graph.model_file import apply, check_readable
 from asr_onnx.graph.narrow import narrow
 from asr_onnx.graph.pairing import rename_like
-from asr_onnx.graph.records import Site
 from asr_onnx.graph.sites import find_sites, survey_of
 from asr_onnx.machine import Execution
 from asr_onnx.options import OPS, PruneOptions, RepairOptions
@@ -41,12 +41,13 @@ from asr_onnx.pruning.patterns import Channel, Pattern
 from asr_onnx.quantizing.half import require_float32
 from asr_onnx.quantizing.quantized import Quantized
 from asr_onnx.recipes import AUTO
+from asr_onnx.repairing.allocation_search import search
 from asr_onnx.repairing.compacting import Compacted, compacted
 from asr_onnx.repairing.job import Job
 from asr_onnx.repairing.ladder import Accept, climb
 from asr_onnx.repairing.preparing import in_integers, survey
 from asr_onnx.repairing.result import RepairResult
-from asr_onnx.repairing.weighing import Weighed, weigh_channels, weigh_layers
+from asr_onnx.repairing.weighing import Weighed, weighed_for
 
 
 def inspect(
@@ -158,7 +159,16 @@ def repair(
             if progress:
                 progress(done, total, f"{rung.recipe}: {what}" if climbs else what)
 
-        return _repair(proto, batches, [rung], dense, figures, where, report, weighed, integers)[0]
+        def run(known: Weighed | None) -> RepairResult:
+            cells = [rung]
+            return _repair(proto, batches, cells, dense, figures, where, report, known, integers)[0]
+
+        if not rung.searches_allocation:
+            return run(weighed)
+        started = time.perf_counter()
+        known = weighed or weigh(proto, batches, rung, execution=where, progress=report)
+        result = search(rung, known, run)
+        return replace(result, seconds=time.perf_counter() - started)
 
     integers = None
     if options.quantizes:
@@ -213,9 +223,17 @@ def repair_all(
     execution = execution or Execution()
     found: dict[int, RepairResult] = {}
     together: dict[Hashable, list[int]] = {}
+    weighed: dict[Hashable, Weighed] = {}
     for number, o in enumerate(cells):
-        if o.recipe == AUTO or o.quantizes:
-            found[number] = repair(proto, batches, o, execution=execution, progress=progress)
+        if o.recipe == AUTO or o.quantizes or o.searches_allocation:
+            known = None
+            if o.searches_allocation:
+                key = (o.ops, o.include, o.exclude)
+                known = weighed.get(key) or weigh(proto, batches, o, execution=execution)
+                weighed[key] = known
+            found[number] = repair(
+                proto, batches, o, execution=execution, progress=progress, weighed=known
+            )
             continue
         apart = (o.include, o.exclude) if o.narrows else None
         together.setdefault((o.ops, o.reconstruct, o.narrows, apart), []).append(number)
@@ -258,7 +276,7 @@ def _repair(
     with threadpool_limits(1, user_api="blas"):
         if weighed is None:
             with TensorStore(limit) as store:
-                weighed = _weigh(model, reference, batches, device, store, cells, progress)
+                weighed = weighed_for(model, reference, batches, device, store, cells, progress)
         with TensorStore(limit) as store:
             jobs, outputs = _solve(
                 model, reference, batches, device, store, cells, weighed, integers, progress
@@ -289,32 +307,6 @@ def _check_pruned(model: onnx.ModelProto, dense: onnx.ModelProto) -> None:
         )
 
 
-def _weigh(
-    proto: onnx.ModelProto,
-    reference: onnx.ModelProto,
-    batches: Batches,
-    device: Device,
-    store: TensorStore,
-    cells: Sequence[RepairOptions],
-    progress: Progress | None,
-) -> Weighed:
-    """What the options of ``cells``, which share their sites, need to know beforehand."""
-    first = cells[0]
-    if first.narrows:
-        _, sites = survey(proto, first)
-        sizes = {name: array.shape for name, array in batches.feeds(batches.one()).items()}
-        narrowing = Narrowing.of(proto, sites, sizes, first.ops, first.include, first.exclude)
-        if not any(o.weighs_channels for o in cells):
-            return Weighed(narrowing=narrowing)
-        dense = _dense(reference, sites, batches, device, store)
-        return Weighed(narrowing=narrowing, removals=weigh_channels(dense, narrowing, progress))
-    if not any(o.allocates_by_error for o in cells):
-        return Weighed()
-    sites = find_sites(proto, first.ops).sites
-    dense = _dense(reference, sites, batches, device, store)
-    return Weighed(errors=weigh_layers(dense, len(sites), progress))
-
-
 def weigh(
     proto: onnx.ModelProto,
     data: object,
@@ -331,19 +323,7 @@ def weigh(
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     with threadpool_limits(1, user_api="blas"), TensorStore(limit) as store:
-        return _weigh(proto, proto, batches, device, store, [options], progress)
-
-
-def _dense(
-    proto: onnx.ModelProto,
-    sites: Sequence[Site],
-    batches: Batches,
-    device: Device,
-    store: TensorStore,
-) -> Lockstep:
-    """The dense network by itself."""
-    same = {s.output: s for s in sites}
-    return Lockstep(proto, proto, sites, same, batches, device, store, repairs=0)
+        return weighed_for(proto, proto, batches, device, store, [options], progress)
 
 
 def _solve(

@@ -38,7 +38,7 @@ from asr_onnx.graph import model_file
 from asr_onnx.graph.pairing import rename_like
 from asr_onnx.graph.saving import save
 from asr_onnx.machine import Execution
-from asr_onnx.options import INT8, RepairOptions, choosing, stronger
+from asr_onnx.options import INT8, RepairOptions, choosing
 from asr_onnx.parallel import Progress
 from asr_onnx.pipeline import repair as repair_model
 from asr_onnx.provenance import Inputs, sha256
@@ -317,3 +317,13 @@ def _print_result(
         out.print(comparison_tables.accuracy_table(accuracy))
         for line in comparison_tables.verdicts(accuracy):
             out.say(line)
+
+
+def stronger(options: RepairOptions) -> str:
+    """One line about what ``best`` would do beyond these options; empty when they are as strong."""
+    missing = []
+    if options.chooses_mask and options.choice.search is None:
+        missing.append("choose the masks layer by layer from second moments")
+    if not options.reconstruct:
+        missing.append("re-fit the surviving weights by least squares")
+    return f"--recipe best would also {' and '.join(missing)}" if missing else ""

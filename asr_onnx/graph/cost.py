@@ -13,7 +13,7 @@ from onnx import TensorProto
 from asr_onnx.arrays import AnyArray
 from asr_onnx.graph.constants import Constants
 from asr_onnx.graph.inputs import samples_in
-from asr_onnx.graph.shapes import PRODUCTS, Shapes, macs
+from asr_onnx.graph.shapes import Shapes, factors, macs
 from asr_onnx.graph.stored import tensors
 from asr_onnx.graph.wiring import Topology
 
@@ -93,9 +93,8 @@ def _densities(model: onnx.ModelProto, topology: Topology) -> dict[str, float]:
     constants = Constants(model, topology)
     found = {}
     for node in topology.nodes:
-        if node.op_type in PRODUCTS:
-            factors = [node.input[n] for n in PRODUCTS[node.op_type]]
-            weights = (constants.value(t) for t in reversed(factors) if topology.is_constant(t))
+        if both := factors(node):
+            weights = (constants.value(t) for t in reversed(both) if topology.is_constant(t))
             found[node.output[0]] = _density(next(weights, None))
     return found
 

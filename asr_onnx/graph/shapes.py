@@ -68,11 +68,12 @@ def macs(model: onnx.ModelProto, shapes: Shapes) -> dict[str, int | None]:
     For inputs of the sizes that ``shapes`` are for; ``None`` where these do not tell.  What lies in
     bodies and functions does not count.
     """
-    return {n.output[0]: _macs(n, shapes) for n in model.graph.node if n.op_type in PRODUCTS}
+    found = ((n, factors(n)) for n in model.graph.node)
+    return {n.output[0]: _macs(n, both, shapes) for n, both in found if both}
 
 
 # Operators that multiply, and where their two factors are among their inputs.
-PRODUCTS = {
+_PRODUCTS = {
     "Conv": (0, 1),
     "ConvTranspose": (0, 1),
     "ConvInteger": (0, 1),
@@ -84,9 +85,18 @@ PRODUCTS = {
 }
 
 
-def _macs(node: onnx.NodeProto, shapes: Shapes) -> int | None:
-    factors = [node.input[n] for n in PRODUCTS[node.op_type]]
-    data, weight = (shapes.shapes.get(t) or (None,) for t in factors)
+def factors(node: onnx.NodeProto) -> tuple[str, ...]:
+    """The two tensors that a node multiplies; empty for one that does not.
+
+    What others call by the name of a standard operator is not that.
+    """
+    if node.domain not in ("", "ai.onnx"):
+        return ()
+    return tuple(node.input[n] for n in _PRODUCTS.get(node.op_type, ()))
+
+
+def _macs(node: onnx.NodeProto, both: tuple[str, ...], shapes: Shapes) -> int | None:
+    data, weight = (shapes.shapes.get(t) or (None,) for t in both)
     spread = node.op_type == "ConvTranspose"  # each input element is multiplied, not each output
     elements = shapes.size(node.input[0] if spread else node.output[0])
     if "Conv" in node.op_type:

@@ -51,17 +51,28 @@ class Removal:
 
 @dataclass(frozen=True)
 class Reader:
-    """What a layer reads of a group's atoms: their part of ``H^-1``, and of the dense rows.
+    """What a layer reads of a group's atoms, at ``S`` of the K positions of its patches.
 
-    ``inverse`` (G, S, S) and ``rows`` (G, R, S), each row weighed by the importance of its error,
-    are over the ``S`` positions of all atoms; ``places`` has for each atom its own among them.
-    ``total``: the variance of what the layer passes on.
+    ``inverse`` (G, S, K): the positions' part of ``H^-1``; ``at`` (S,) are the positions, and
+    ``places`` has for each atom its own among them.  ``rows`` (G, R, S): the dense ones there;
+    ``importance`` (G, R) weighs each row's error.  ``total``: the variance of what the layer passes
+    on.
     """
 
     inverse: FloatArray
     rows: FloatArray
+    importance: FloatArray
+    at: IntArray
     places: Sequence[IntArray]
     total: float
+
+    def change(self, atoms: IntArray) -> FloatArray:
+        """What makes up for ``atoms`` that go, added to the rows (G, R, K): there they are zero."""
+        gone = np.concatenate([self.places[a] for a in atoms])
+        part = self.inverse[:, gone]
+        found = self.rows[:, :, gone] @ np.linalg.solve(part[:, :, self.at[gone]], part)
+        found[:, :, self.at[gone]] = self.rows[:, :, gone]
+        return np.asarray(-found, np.float64)
 
 
 def readers(
@@ -80,15 +91,25 @@ def readers(
     diagonal = np.arange(h.shape[1])
     h[:, diagonal, diagonal] += ridge(gram)[:, 0].astype(h.dtype)
     inverse = np.asarray(np.linalg.inv(h), h.dtype)
-    weighed: FloatArray = np.asarray(rows * importance[:, :, None], h.dtype)
     found = []
     for group in places:
         every = np.concatenate(group)
         starts = np.cumsum([0, *map(len, group)])
         inner = [np.arange(a, b) for a, b in pairwise(starts)]
-        part: FloatArray = inverse[:, every[:, None], every[None, :]]
-        found.append(Reader(part, weighed[:, :, every], inner, total))
+        part: FloatArray = np.asarray(rows[:, :, every], h.dtype)
+        found.append(Reader(inverse[:, every], part, importance, every, inner, total))
     return found
+
+
+def measured(removal: Removal, gone: Sequence[int], errors: Sequence[float]) -> Removal:
+    """The removal, costing what was measured with so many atoms ``gone``, ascending.
+
+    Between these it is interpolated; with all of them gone nothing is left.
+    """
+    atoms = removal.order.size
+    rising = np.maximum.accumulate([0.0, *np.minimum(errors, 1.0), 1.0])
+    found = np.interp(np.arange(atoms + 1), [0, *gone, atoms], rising)
+    return Removal(removal.order, found[:, None])
 
 
 def eliminate(readers: Sequence[Reader]) -> Removal:
@@ -116,7 +137,8 @@ class _Elimination:
     """A reader while its atoms go."""
 
     def __init__(self, reader: Reader) -> None:
-        self._inverse, self._rows = reader.inverse.copy(), reader.rows.copy()
+        self._inverse = reader.inverse[:, :, reader.at]
+        self._rows = reader.rows * reader.importance[:, :, None].astype(reader.rows.dtype)
         self._places = reader.places
         self._scale = 1.0 / reader.total if reader.total > 0 else 0.0  # a constant loses nothing
 

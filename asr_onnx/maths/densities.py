@@ -88,9 +88,14 @@ def _unpredicted(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
     raise UsageError("allocation 'error' needs a pass of the dense network: see by_error")
 
 
-BY_ERROR = "error"
+def _searched(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
+    raise UsageError("allocation search is of whole channels: add --pattern channel")
+
+
+BY_ERROR, SEARCH = "error", "search"
 DENSITIES: dict[str, Density] = {
     BY_ERROR: _unpredicted,  # ``by_error`` takes its place once errors are known
+    SEARCH: _searched,
     "mixed": mixed,
     "global": by_threshold,
     "uniform": uniform,

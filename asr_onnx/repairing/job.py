@@ -31,7 +31,6 @@ from asr_onnx.graph.sites import Survey
 from asr_onnx.maths.densities import by_error
 from asr_onnx.maths.moments import PairedMoments
 from asr_onnx.options import OPS, RepairOptions
-from asr_onnx.pruning.channels import Narrowing
 from asr_onnx.pruning.choose import (
     Choice,
     choose,
@@ -49,7 +48,7 @@ from asr_onnx.repairing.compacting import idle_channels
 from asr_onnx.repairing.norm_statistics import reestimate, require_norms
 from asr_onnx.repairing.result import RepairResult, SiteReport, site_report
 from asr_onnx.repairing.self_check import INTEGERS, STREAMS, require_same
-from asr_onnx.repairing.weighing import Weighed
+from asr_onnx.repairing.weighing import Weighed, leaving
 from asr_onnx.solvers import refit, scale
 from asr_onnx.solvers.correction import Correction
 from asr_onnx.solvers.integers import Integers
@@ -75,7 +74,7 @@ class Job:
         self.choices: dict[str, Choice] = {}
         self.narrowing, self.gone = weighed.narrowing, frozenset[int]()
         if self.narrowing:
-            self.gone = _leaving(self.narrowing, weighed, options)
+            self.gone = leaving(weighed, options)
             self.choices |= self.narrowing.masks(self.gone)
             self.skipped += self.narrowing.skipped
             self.chosen = set(self.choices)
@@ -247,15 +246,6 @@ def _chosen(
     return choose(
         sites, options.choice, options.structure, options.zeros, density, options.row_scale
     )
-
-
-def _leaving(narrowing: Narrowing, weighed: Weighed, options: RepairOptions) -> frozenset[int]:
-    """The channels that go."""
-    score, removals = options.choice.score, weighed.removals
-    if score is not None:
-        removals = narrowing.by_score(score, options.row_scale)
-    assert removals is not None, "weighed, as the options ask for it"
-    return narrowing.gone(removals, options.macs_left, options.zeros, options.channel_multiple)
 
 
 def solve(

@@ -84,6 +84,18 @@ class Rung:
 
 
 @dataclass(frozen=True)
+class Allocated:
+    """A way to settle which channels go, ``by`` what they cost, and what came of it.
+
+    ``excess`` and ``taken``: see ``Rung``.
+    """
+
+    by: str
+    excess: float
+    taken: bool
+
+
+@dataclass(frozen=True)
 class RepairResult(Displayed):
     """The repaired model and everything the report tells about the run.
 
@@ -106,6 +118,7 @@ class RepairResult(Displayed):
     answers: Answers | None = None
     metrics: Mapping[str, Mapping[str, float]] | None = None  # the user's, by model
     rungs: tuple[Rung, ...] = ()  # of recipe auto
+    allocated: tuple[Allocated, ...] = ()  # of allocation search
     cost_before: Cost | None = None
     sizes: Mapping[str, tuple[int, ...]] | None = None
     widths: tuple[Width, ...] = ()  # where channels go

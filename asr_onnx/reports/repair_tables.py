@@ -53,6 +53,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         "float16_rounding": plain(result.rounding),
         "float16_tiny_weights": result.tiny,
         "rungs": [plain(asdict(rung)) for rung in result.rungs],
+        "allocated": [plain(asdict(way)) for way in result.allocated],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
         "sparse_kernels": _sparse_kernels(result),
@@ -146,6 +147,7 @@ def summary(result: RepairResult, judgement: Judgement, written: Path | None) ->
         yield from _halved(result)
     yield f"{result.solve_images} samples solved on, {result.held_out_images} held out"
     yield from rungs(result)
+    yield from allocated(result)
 
 
 def _halved(result: RepairResult) -> Iterator[str]:
@@ -276,6 +278,15 @@ def rungs(result: RepairResult) -> Iterator[str]:
     if left and taken.enough:
         seconds = taken.seconds * COST[left[-1]] / COST[taken.recipe]
         yield f"  --recipe {left[-1]} would take about {seconds:.0f} s, not {taken.seconds:.0f}"
+
+
+def allocated(result: RepairResult) -> Iterator[str]:
+    """What allocation search tried; a line, if any."""
+    if len(result.allocated) > 1:
+        (taken,) = (way for way in result.allocated if way.taken)
+        tried = ", ".join(f"{way.by} {way.excess:.2f}" for way in result.allocated)
+        yield f"allocation search took widths by what {taken.by} lose"
+        yield f"  errors over what is good enough: {tried}"
 
 
 def _note(rung: Rung) -> str:

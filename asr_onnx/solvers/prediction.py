@@ -21,14 +21,20 @@ def predict(layer: Layer) -> FloatArray:
         return removal_errors(_gram(layer), layer.rows, np.abs(layer.gain))
 
 
-def reading(layer: Layer, places: Sequence[Sequence[IntArray]]) -> list[Reader]:
+def reading_of(
+    layer: Layer, places: Sequence[Sequence[IntArray]]
+) -> tuple[list[Reader], FloatArray]:
     """The layer as a reader of groups of atoms that lie at ``places`` among the K of its rows.
+
+    And the mean (G, K) of what the rows are multiplied with.
 
     What it loses is told over the variance of what goes on behind it: a branch that adds little to
     its shortcut may lose much (docs/measurements.md).
     """
     with threadpool_limits(blas_threads(layer.rows.shape[2]), user_api="blas"):
-        return readers(_gram(layer), layer.rows, np.abs(layer.gain), places, layer.spread())
+        gram = _gram(layer)
+        found = readers(gram, layer.rows, np.abs(layer.gain), places, layer.spread())
+        return found, gram.mean_x
 
 
 def _gram(layer: Layer) -> Gram:

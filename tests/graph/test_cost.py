@@ -19,6 +19,16 @@ def test_a_small_network_by_hand(rng):
     assert cost_of(bare_net(rng)) == Cost(parameters, BARE, BARE, 2 * 8 * 64 * 4)
 
 
+def test_what_others_call_by_a_standard_name_is_no_product(rng):
+    model = bare_net(rng)
+    before = cost_of(model)
+    (gemm,) = (n for n in model.graph.node if n.op_type == "Gemm")
+    gemm.domain = "custom"
+    del gemm.input[1:]
+    model.opset_import.append(helper.make_opsetid("custom", 1))
+    assert cost_of(model).macs == before.macs - 5 * 6
+
+
 @pytest.mark.parametrize("dtype, size", [("float16", 2), ("float64", 8)])
 def test_memory_is_that_of_the_element_type(rng, dtype, size):
     assert cost_of(bare_net(rng, dtype)).activation_bytes == 2 * 8 * 64 * size

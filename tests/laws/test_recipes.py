@@ -11,7 +11,7 @@ from models import bare_net, norm_net, normal, run, stored
 
 import asr_onnx
 from asr_onnx import PruneOptions, RepairOptions, UsageError, prune, repair
-from asr_onnx.options import stronger
+from asr_onnx.cli.request import stronger
 from asr_onnx.recipes import RECIPES, describe
 
 FAST = {"sparsity": 0.6}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from asr_onnx.maths.channel_removal import Removal, by_scores, eliminate, readers
+from asr_onnx.maths.channel_removal import Removal, by_scores, eliminate, measured, readers
 from asr_onnx.maths.least_squares import refit, ridge
 from asr_onnx.maths.second_moments import GramSums
 
@@ -40,6 +40,28 @@ def test_the_cost_is_the_error_that_a_refit_leaves(rng):
         assert removal.errors[gone].sum() == pytest.approx(wanted, rel=1e-3)
     assert not removal.errors[0].any()
     assert sorted(removal.order.tolist()) == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("part", [range(4), range(3)])  # all that the layer reads, or less
+def test_what_makes_up_for_atoms_is_what_a_refit_finds(rng, part):
+    gram, w = layer(rng, groups=2)
+    at = [places(4, 3)[a] for a in part]
+    (found,) = readers(gram, w, rng.uniform(0, 2, (2, 4)), [at], total=1.0)
+    gone = np.array([2, 0])
+    mask = np.ones(w.shape, bool)
+    mask[:, :, np.concatenate([at[a] for a in gone])] = False
+    rows = w + found.change(gone)
+    assert not rows[~mask].any()
+    np.testing.assert_allclose(rows, refit(gram, w, mask), atol=1e-3 * abs(w).max())
+
+
+def test_what_was_measured_counts_and_between_it_is_interpolated():
+    removal = Removal(np.array([3, 0, 1, 2]), np.ones((5, 2)))
+    found = measured(removal, [1, 3], [0.2, 0.1])  # noise: more gone is not better
+    assert found.order is removal.order
+    np.testing.assert_allclose(found.errors[:, 0], [0, 0.2, 0.2, 0.2, 1])
+    assert measured(removal, [1, 3], [0.2, np.inf]).errors.max() == 1
+    np.testing.assert_allclose(measured(removal, [2], [0.5]).errors[1, 0], 0.25)
 
 
 def test_an_atom_that_nobody_needs_goes_first_and_free(rng):
