@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 from rich.console import Console
 from rich.table import Table
-from shapes import SHAPES
+from shapes import SHAPES, SMALL
 
 import asr_onnx
 from asr_onnx.cli.types import BYTES
@@ -118,8 +118,8 @@ def measure(model: Path, images: int, recipe: str, batch: int, limit: int) -> di
 
 @click.command()
 @click.option("--model", "models", multiple=True, type=click.Path(path_type=Path, exists=True))
-@click.option("--images", default=2048, show_default=True, help="For each --model.")
-@click.option("--shape", "shapes", multiple=True, type=click.Choice([*SHAPES, "none"]))
+@click.option("--images", default=2048, show_default=True, help="For each --model and small shape.")
+@click.option("--shape", "shapes", multiple=True, type=click.Choice([*SHAPES, *SMALL, "none"]))
 @click.option("--shape-images", default=64, show_default=True)
 @click.option("--recipe", "recipes", multiple=True, default=("asr", "refit", "best"))
 @click.option("--batch-size", default=32, show_default=True)
@@ -151,8 +151,9 @@ def main(
         for name in shapes or SHAPES:
             if name != "none":
                 path = Path(folder) / f"{name}.onnx"
-                onnx.save_model(SHAPES[name](), path)
-                cases.append((path, shape_images, shape_batch_size))
+                onnx.save_model((SHAPES | SMALL)[name](), path)
+                sized = (images, batch_size) if name in SMALL else (shape_images, shape_batch_size)
+                cases.append((path, *sized))
         for path, count, batch in cases:
             for recipe in recipes:
                 command = [sys.executable, __file__, "--memory-limit", str(memory_limit)]

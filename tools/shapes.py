@@ -51,15 +51,15 @@ class _Builder:
     def pool(self, x: str) -> str:
         return self.add("MaxPool", [x], kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1])
 
-    def model(self, x: str, width: int, name: str) -> onnx.ModelProto:
-        """The network up to ``x``, with pooling and a linear head."""
+    def model(self, x: str, width: int, name: str, size: int = 224) -> onnx.ModelProto:
+        """The network up to ``x``, with pooling and a linear head, for images of a ``size``."""
         x = self.add("Flatten", [self.add("GlobalAveragePool", [x])])
         head = self.weight(self.rng.standard_normal((_CLASSES, width)) * 0.02)
         x = self.add("Gemm", [x, head, self.weight(np.zeros(_CLASSES))], transB=1)
         graph = helper.make_graph(
             self.nodes,
             name,
-            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, 224, 224])],
+            [helper.make_tensor_value_info("input", TensorProto.FLOAT, ["batch", 3, size, size])],
             [helper.make_tensor_value_info(x, TensorProto.FLOAT, ["batch", _CLASSES])],
             self.weights,
         )
@@ -131,8 +131,28 @@ def densenet121(seed: int = 0) -> onnx.ModelProto:
     return b.model(x, width, "densenet121")
 
 
+def small_resnet(blocks: int, seed: int = 0) -> onnx.ModelProto:
+    """He et al. 2015, section 4.2, for images of 32x32: 6 * ``blocks`` + 3 convolutions."""
+    b = _Builder(seed)
+    x, width = b.add("Relu", [b.norm(b.conv("input", 3, 16, 3), 16)]), 16
+    for planes in (16, 32, 64):
+        for number in range(blocks):
+            stride = 2 if number == 0 and planes > 16 else 1
+            y = b.add("Relu", [b.norm(b.conv(x, width, planes, 3, stride), planes)])
+            y = b.norm(b.conv(y, planes, planes, 3), planes)
+            if stride == 2:
+                x = b.norm(b.conv(x, width, planes, 1, stride), planes)
+            x, width = b.add("Relu", [b.add("Add", [y, x])]), planes
+    return b.model(x, width, f"resnet{6 * blocks + 2}", size=32)
+
+
 SHAPES: dict[str, Callable[[], onnx.ModelProto]] = {
     "resnet50": resnet50,
     "mobilenetv2": mobilenetv2,
     "densenet121": densenet121,
+}
+# Twice as deep the second: for how cost grows with depth.
+SMALL: dict[str, Callable[[], onnx.ModelProto]] = {
+    "resnet20": lambda: small_resnet(3),
+    "resnet38": lambda: small_resnet(6),
 }

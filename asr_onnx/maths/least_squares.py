@@ -172,7 +172,8 @@ class _Rows:
     def _factor(self, place: tuple[int, int], survivors: NDArray[np.intp]) -> FloatArray | None:
         if place in self._known:
             return self._known[place]
-        factor = _cholesky(self._h[place[0]][np.ix_(survivors, survivors)])
+        part = self._h[place[0]].take(survivors, axis=0).take(survivors, axis=1)
+        factor = _cholesky(part)  # two takes are several times as fast as np.ix_
         if self._room > 0:
             self._room -= survivors.size**2
             self._known[place] = factor

@@ -20,12 +20,13 @@ from asr_onnx.maths.moments import Moments, PairedMoments
 from asr_onnx.maths.second_moments import Gram
 from asr_onnx.maths.targets import goal_of
 from asr_onnx.options import RepairOptions
-from asr_onnx.parallel import blas_threads
+from asr_onnx.parallel import blas_threads, wide
 from asr_onnx.pruning.criteria import Choose
 from asr_onnx.solvers.correction import Correction, Layer, require_finite, scaling
 from asr_onnx.solvers.integers import Integers, rounded
 
-TURNS = 3  # re-fits towards what the activation behind passes on
+TURNS = 3  # re-fits towards what the activation behind passes on;
+WIDE_TURNS = 2  # the third gains little, and of wide layers each takes as long as the dense network
 POWER = 0.5  # of the variance correction
 HEAD_RIDGE = 0.1  # linear heads have few positions for many weights
 FEW = 50  # positions per weight of a row below which a stronger ridge may be better
@@ -97,7 +98,9 @@ def _turns(layer: Layer, gram: Gram, rows: FloatArray) -> int:
     if not layer.activation:
         return 0
     smooth = isinstance(layer.activation, Clipped | Tabulated)
-    return 0 if smooth and gram.error(rows).sum() < WORTH * gram.var_y.sum() else TURNS
+    if smooth and gram.error(rows).sum() < WORTH * gram.var_y.sum():
+        return 0
+    return WIDE_TURNS if wide(rows.shape[2]) else TURNS
 
 
 def _output_moments(gram: Gram, rows: FloatArray, offset: FloatArray) -> PairedMoments:

@@ -10,7 +10,7 @@ from models import build, normal
 
 from asr_onnx.graph.rows import channels_first
 from asr_onnx.graph.sites import find_sites
-from asr_onnx.maths.densities import BY_ERROR, DENSITIES, allocate
+from asr_onnx.maths.densities import BY_ERROR, DENSITIES, SEARCH, allocate
 from asr_onnx.options import OPS
 
 SHAPES = st.lists(
@@ -23,7 +23,7 @@ SHAPES = st.lists(
 )
 
 
-BY_WEIGHTS = [how for how in DENSITIES if how != BY_ERROR]
+BY_WEIGHTS = [how for how in DENSITIES if how not in (BY_ERROR, SEARCH)]
 
 
 def layers(rng, shapes):

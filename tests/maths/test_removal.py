@@ -34,7 +34,7 @@ def test_it_is_about_what_a_search_and_a_re_fit_leave(rng, groups, rows, density
     told = np.interp(density, GRID, removal_errors(gram, w, equal))
     mask = select(gram, w, equal, lambda s: largest_mask(s, round(density * s.size)))
     left = gram.error(refit(gram, w, mask)).sum() / gram.var_y.sum()
-    assert 0.4 < told / left < 2.5
+    assert 0.4 < told / left < 4  # of redundant inputs a search makes more than is told
 
 
 def test_nothing_gone_costs_nothing_and_all_of_it_everything(rng):
