@@ -14,10 +14,11 @@ from asr_onnx.graph.im2col import patches, taken
 from asr_onnx.graph.records import Site
 from asr_onnx.maths.targets import Frame
 
-# Positions used per entry K of a row, at least _POSITIONS.  Least squares over N positions adds
-# about K / N to the error that is left: one per cent.
+# Positions used per entry K of a row.  Least squares over N positions adds about K / N to the error
+# that is left: one per cent.  Positions of one image are alike, so rows of few inputs have more.
 _POSITIONS_PER_INPUT = 100
-_POSITIONS = 1 << 14
+_POSITIONS_PER_FEW = 500
+_POSITIONS = 1 << 14  # from which on they have not
 _CHUNK = 1 << 12  # positions in a block at most,
 _CUT = 1 << 23  # elements of their patches, and
 _READ = 1 << 24  # elements of the activations they are cut from
@@ -64,7 +65,8 @@ class Blocks:
             total, positions = total + y[0] * each, max(positions, each)
             read = max(read, math.prod(x[1:]), math.prod(y[1:]))
         inputs = site.weight.value.size // site.channels
-        self._share = min(1.0, max(_POSITIONS, _POSITIONS_PER_INPUT * inputs) / total)
+        least = min(_POSITIONS, _POSITIONS_PER_FEW * inputs)
+        self._share = min(1.0, max(least, _POSITIONS_PER_INPUT * inputs) / total)
         width = inputs * site.groups
         size = min(min(_CHUNK, _CUT // width) // taken(positions, self._share), _READ // read)
         self.chunks = chunks(found, max(1, size))

@@ -23,6 +23,7 @@ RIDGE = 0.01  # share of the mean of H's diagonal
 
 _SMALL = 64  # survivors up to which a row's inverse is cheaper than a call for it
 _PADDED = 1 << 21  # elements inverted at a time
+_TOGETHER = 32  # rows that a thread takes at a time
 _KEPT = 1 << 25  # elements of factors that are kept: 256 MiB
 _CG_STEPS = 200
 _CG_TOLERANCE = 1e-5
@@ -155,19 +156,24 @@ class _Rows:
     def __call__(self, right: FloatArray, start: FloatArray) -> FloatArray:
         places = [(g, r) for g, rows in enumerate(self._survivors) for r in range(len(rows))]
 
-        def solve(place: tuple[int, int]) -> FloatArray:
-            row: FloatArray = np.zeros(right.shape[2])
-            survivors = self._survivors[place[0]][place[1]]
-            if not survivors.size:
-                return row
-            factor = self._factor(place, survivors)
-            if factor is None:  # not positive by rounding: the old weights stay
-                return np.asarray(start[place])
-            row[survivors] = _solve(factor, right[place][survivors])
-            return row
+        def solve(places: list[tuple[int, int]]) -> list[FloatArray]:
+            return [self._solved(place, right[place], start[place]) for place in places]
 
+        parts = [places[n : n + _TOGETHER] for n in range(0, len(places), _TOGETHER)]
         with threadpool_limits(1, user_api="blas"):
-            return np.stack(list(each(solve, places, self._workers))).reshape(right.shape)
+            rows = [row for part in each(solve, parts, self._workers) for row in part]
+        return np.stack(rows).reshape(right.shape)
+
+    def _solved(self, place: tuple[int, int], right: FloatArray, start: FloatArray) -> FloatArray:
+        row: FloatArray = np.zeros(right.size)
+        survivors = self._survivors[place[0]][place[1]]
+        if not survivors.size:
+            return row
+        factor = self._factor(place, survivors)
+        if factor is None:  # not positive by rounding: the old weights stay
+            return start
+        row[survivors] = _solve(factor, right[survivors])
+        return row
 
     def _factor(self, place: tuple[int, int], survivors: NDArray[np.intp]) -> FloatArray | None:
         if place in self._known:

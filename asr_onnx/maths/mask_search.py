@@ -51,13 +51,12 @@ def select(gram: Gram, old: FloatArray, importance: FloatArray, project: Project
     goal, w, candidate = (np.empty_like(kept) for _ in range(3))
     for rho in _QUICKLY if wide(h.shape[1]) else _SLOWLY:
         before = mask
-        factors = [_factor(m, rho) for m in h]
+        solve = _solver(h, rho)
         for _ in range(_STEPS):
             np.multiply(kept, rho, out=goal)  # in place: the arrays are large, and there are many
             goal += right
             goal -= dual
-            for f, y, out in zip(factors, goal, w, strict=True):
-                out[:] = cho_solve(f, y.T, overwrite_b=True, check_finite=False).T
+            solve(goal, w)
             np.divide(dual, rho, out=candidate)
             candidate += w
             mask = project(np.abs(candidate))
@@ -70,9 +69,24 @@ def select(gram: Gram, old: FloatArray, importance: FloatArray, project: Project
     return mask
 
 
-def _factor(h: Float32Array, rho: float) -> tuple[Float32Array, bool]:
-    """Cholesky factor of ``h + rho I``."""
-    shifted = h.copy().T  # symmetric: in LAPACK's order without moving anything
-    np.fill_diagonal(shifted, np.diagonal(h) + np.float32(rho))
-    factor: tuple[Float32Array, bool] = cho_factor(shifted, overwrite_a=True)
-    return factor
+def _solver(h: Float32Array, rho: float) -> Callable[[Float32Array, Float32Array], None]:
+    """What solves ``w (h + rho I) = y`` for each group, ``y`` being overwritten.
+
+    By factors, or where there are many groups, which are small, by inverses of all at once.
+    """
+    shifted = h.copy()
+    shifted[:, np.arange(h.shape[1]), np.arange(h.shape[1])] += np.float32(rho)
+    if len(h) > 1:
+        inverse = np.linalg.inv(shifted)  # the penalty keeps it well conditioned
+
+        def multiply(y: Float32Array, w: Float32Array) -> None:
+            np.matmul(y, inverse, out=w)
+
+        return multiply
+    # Symmetric: in LAPACK's order without moving anything.
+    factor: tuple[Float32Array, bool] = cho_factor(shifted[0].T, overwrite_a=True)
+
+    def solve(y: Float32Array, w: Float32Array) -> None:
+        w[0] = cho_solve(factor, y[0].T, overwrite_b=True, check_finite=False).T
+
+    return solve
