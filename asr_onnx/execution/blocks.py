@@ -17,7 +17,7 @@ from asr_onnx.maths.targets import Frame
 # Positions used per entry K of a row.  Least squares over N positions adds about K / N to the error
 # that is left: one per cent.  Positions of one image are alike, so rows of few inputs have more.
 _POSITIONS_PER_INPUT = 100
-_POSITIONS_PER_FEW = 500
+_POSITIONS_PER_FEW = 256
 _POSITIONS = 1 << 14  # from which on they have not
 _CHUNK = 1 << 12  # positions in a block at most,
 _CUT = 1 << 23  # elements of their patches, and
