@@ -194,11 +194,12 @@ class RepairOptions(PruneOptions):
         records=(Criterion,),
     )
     allocation: str | Density = option(
-        BY_ERROR,
+        None,
         "Density of each layer, or width of each group of channels, under --criterion obs; error: "
         "so that what the layers lose is least, as predicted from one pass of the dense network; "
         "search: of channels, which go by that or by what the outputs lose, whichever repairs "
         f"better.  [default: {BY_ERROR}; {SEARCH} with --pattern channel]",
+        kind="str",
         choices=DENSITIES,
         functions=True,
     )
@@ -260,8 +261,8 @@ class RepairOptions(PruneOptions):
         object.__setattr__(self, "recipe", recipe)
         fill(self, RECIPES[recipe])
         super().__post_init__()
-        if self.narrows and "allocation" not in given:
-            object.__setattr__(self, "allocation", SEARCH)
+        if "allocation" not in given:
+            object.__setattr__(self, "allocation", SEARCH if self.narrows else BY_ERROR)
         if self.allocation == SEARCH and not self.narrows:
             raise UsageError("allocation search is of whole channels: add --pattern channel")
         parse_prior(self.prior)
