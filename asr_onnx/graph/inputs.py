@@ -100,6 +100,11 @@ def _model_input(value: onnx.ValueInfoProto) -> ModelInput:
     tensor = value.type.tensor_type
     if not value.type.HasField("tensor_type") or not tensor.elem_type:
         raise ModelError(f"input '{value.name}' is not a tensor: only tensor inputs can be fed")
+    if tensor.elem_type not in onnx.TensorProto.DataType.values():
+        raise ModelError(
+            f"input '{value.name}' is of type {tensor.elem_type}, which the onnx installed here "
+            "does not know: update onnx, or export the model again"
+        )
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type)
     if dtype.kind not in "fiubc":
         kind = onnx.TensorProto.DataType.Name(tensor.elem_type)

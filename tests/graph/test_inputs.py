@@ -71,6 +71,8 @@ def test_each_input_has_its_batch_where_the_first_ones_is_or_none(first, other, 
         ),
         (helper.make_tensor_value_info("b", TensorProto.BFLOAT16, [1]), "'b' is BFLOAT16"),
         (helper.make_tensor_value_info("z", TensorProto.STRING, [1]), "'z' is STRING"),
+        (helper.make_tensor_value_info("k", 99, [1]), "'k' is of type 99, which the onnx"),
+        (helper.make_tensor_value_info("m", -1, [1]), "'m' is of type -1, which the onnx"),
     ],
 )
 def test_inputs_that_cannot_be_fed(value, message):
