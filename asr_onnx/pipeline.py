@@ -229,7 +229,9 @@ def repair_all(
             known = None
             if o.searches_allocation:
                 key = (o.ops, o.include, o.exclude)
-                known = weighed.get(key) or weigh(proto, batches, o, execution=execution)
+                known = weighed.get(key) or weigh(
+                    proto, batches, o, execution=execution, progress=progress
+                )
                 weighed[key] = known
             found[number] = repair(
                 proto, batches, o, execution=execution, progress=progress, weighed=known

@@ -19,7 +19,7 @@ SAMPLES = 64  # held out: enough to tell what costs much from what costs little
 
 
 class EndToEnd:
-    """The dense network's outputs on ``samples`` of those held out; ``passes`` made so far."""
+    """The dense network on a few of the samples held out, and patched ones held against it."""
 
     def __init__(self, dense: onnx.ModelProto, calibration: Batches, device: Device) -> None:
         self._dense, self._calibration, self._device = dense, calibration, device
@@ -27,7 +27,6 @@ class EndToEnd:
         both = zip(before, calibration.checked, strict=False)
         self._batches = [batch for seen, batch in both if seen < SAMPLES]
         self._sizes = [len(b.samples) for b in self._batches]
-        self.samples, self.passes = sum(self._sizes), 0
         self._outputs = self._run(dense)
 
     def error(self, patch: Patch) -> float:
@@ -41,6 +40,5 @@ class EndToEnd:
         return float(np.mean(errors)) if errors else math.inf
 
     def _run(self, model: onnx.ModelProto) -> list[Outputs]:
-        self.passes += 1
         runner = Runner(model, self._device)
         return [runner.run(self._calibration.feeds(b)) for b in self._batches]
