@@ -6,10 +6,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from layers import array_layer
+from layers import ArrayLayer, array_layer
 
 from asr_onnx import CalibrationError, RepairOptions
 from asr_onnx.maths.activations import relu
+from asr_onnx.maths.least_squares import RIDGE, Refit, bias
 from asr_onnx.maths.mask_search import select
 from asr_onnx.maths.masks import largest_mask
 from asr_onnx.maths.targets import rectified
@@ -82,6 +83,22 @@ def test_a_rectifier_is_aimed_behind(rng):
     assert plain.goals == [None]
     assert behind.goals == [None] + [rectified] * refit.TURNS
     assert error(behind, other) < error(behind, one)
+
+
+@pytest.mark.parametrize("positions", [100, 1800])
+def test_a_heads_ridge_is_the_best_on_what_is_held_out(positions):
+    """Inputs come with noise, so that other rows are better: few positions hardly tell which."""
+    rng = np.random.default_rng(5)
+    clean = array_layer(rng, groups=1, rows=6, k=24, positions=positions)
+    noisy = clean.x + rng.normal(size=clean.x.shape)
+    layer = ArrayLayer(noisy, clean.rows, clean.bias, dense_x=clean.x, linear=True)
+    found = refit.solve(layer, np.ones(layer.rows.shape, bool), FIT)
+    gram = layer.gram()
+    fits = {f: Refit(gram, layer.rows, found.mask, f * RIDGE)(gram.cross) for f in (1, 10, 100)}
+    errors = {f: layer.error(rows, bias(gram, rows)) for f, rows in fits.items()}
+    best = min(errors, key=errors.get)
+    assert (best > 1) == (positions < 1000)
+    np.testing.assert_allclose(found.rows, fits[best], rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize("where", ["input", "output"])
