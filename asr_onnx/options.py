@@ -13,7 +13,7 @@ from asr_onnx.declare import fill, flag, one_of, option
 from asr_onnx.errors import UsageError
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.maths.clipping import RANGES
-from asr_onnx.maths.densities import BY_ERROR, DENSITIES, SEARCH, Density
+from asr_onnx.maths.densities import BY_ERROR, DENSITIES, SEARCH, SEARCHED, Density
 from asr_onnx.maths.masks import check_sparsity
 from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_prior
 from asr_onnx.provenance import plain
@@ -197,8 +197,9 @@ class RepairOptions(PruneOptions):
         None,
         "Density of each layer, or width of each group of channels, under --criterion obs; error: "
         "so that what the layers lose is least, as predicted from one pass of the dense network; "
-        "search: of channels, which go by that or by what the outputs lose, whichever repairs "
-        f"better.  [default: {BY_ERROR}; {SEARCH} with --pattern channel]",
+        "search: what repairs best of several; of channels: by what layers lose, and outputs; of "
+        f"single weights: {', '.join(SEARCHED)}.  [default: {BY_ERROR}; {SEARCH} with --pattern "
+        "channel]",
         kind="str",
         choices=DENSITIES,
         functions=True,
@@ -263,8 +264,6 @@ class RepairOptions(PruneOptions):
         super().__post_init__()
         if "allocation" not in given:
             object.__setattr__(self, "allocation", SEARCH if self.narrows else BY_ERROR)
-        if self.allocation == SEARCH and not self.narrows:
-            raise UsageError("allocation search is of whole channels: add --pattern channel")
         parse_prior(self.prior)
         searches = self.chooses_mask and self.choice.search is not None
         if self.one_shot and (self.reconstruct or searches):
@@ -336,12 +335,13 @@ class RepairOptions(PruneOptions):
         """Whether densities follow from what a pass of the dense network tells."""
         searches = self.chooses_mask and self.choice.search is not None
         layers = self.structure.density is None and not self.narrows
-        return searches and layers and self.allocation == BY_ERROR
+        return searches and layers and self.allocation in (BY_ERROR, SEARCH)
 
     @property
     def searches_allocation(self) -> bool:
-        """Whether it takes repairs to settle which channels go."""
-        return self.weighs_channels and self.allocation == SEARCH
+        """Whether it takes repairs to settle how much goes from where."""
+        shares = self.weighs_channels or self.allocates_by_error
+        return shares and self.allocation == SEARCH
 
     @property
     def weighs_channels(self) -> bool:

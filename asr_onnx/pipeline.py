@@ -159,14 +159,16 @@ def repair(
             if progress:
                 progress(done, total, f"{rung.recipe}: {what}" if climbs else what)
 
-        def run(known: Weighed | None) -> RepairResult:
-            cells = [rung]
+        def run(cell: RepairOptions, known: Weighed | None) -> RepairResult:
+            cells = [cell]
             return _repair(proto, batches, cells, dense, figures, where, report, known, integers)[0]
 
         if not rung.searches_allocation:
-            return run(weighed)
+            return run(rung, weighed)
         started = time.perf_counter()
-        known = weighed or weigh(proto, batches, rung, execution=where, progress=report)
+        known = weighed
+        if not (known or integers):  # what rounding costs is known where the integers are
+            known = weigh(proto, batches, rung, execution=where, progress=report)
         result = search(rung, known, run)
         return replace(result, seconds=time.perf_counter() - started)
 
@@ -227,8 +229,8 @@ def repair_all(
     for number, o in enumerate(cells):
         if o.recipe == AUTO or o.quantizes or o.searches_allocation:
             known = None
-            if o.searches_allocation:
-                key = (o.ops, o.include, o.exclude)
+            if o.searches_allocation and not o.quantizes:
+                key = (o.ops, o.include, o.exclude, o.narrows)
                 known = weighed.get(key) or weigh(
                     proto, batches, o, execution=execution, progress=progress
                 )

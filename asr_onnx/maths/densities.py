@@ -89,10 +89,11 @@ def _unpredicted(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
 
 
 def _searched(weights: Mapping[str, Array], sparsity: float) -> FloatArray:
-    raise UsageError("allocation search is of whole channels: add --pattern channel")
+    raise UsageError("allocation 'search' needs repairs: see repairing.allocation_search")
 
 
 BY_ERROR, SEARCH = "error", "search"
+SEARCHED = (BY_ERROR, "mixed", "uniform")  # that a search of the best tries
 DENSITIES: dict[str, Density] = {
     BY_ERROR: _unpredicted,  # ``by_error`` takes its place once errors are known
     SEARCH: _searched,

@@ -1,8 +1,11 @@
-"""Which channels go: by what their readers lose or by what the outputs lose, whichever is better.
+"""How much goes from where: what repairs best on samples held out, of a few ways to settle it.
 
-Errors of layers say little of the outputs where a network passes on few directions, or where a
-layer's loss is made up for behind it or is not; errors of the outputs, one group at a time, know
-nothing of how losses add up and of what later layers make up for.  So both are tried.
+Channels go by what their readers lose or by what the outputs lose.  Errors of layers say little of
+the outputs where a network passes on few directions, or where a layer's loss is made up for behind
+it or is not; errors of the outputs, one group at a time, know nothing of how losses add up and of
+what later layers make up for.  Densities of single weights are those of a few allocations: layer
+errors are neither additive nor monotone in the output (EvoPress, arXiv 2410.14649), and models put
+together from layers that were solved one by one do not tell either (docs/measurements.md).
 """
 
 from __future__ import annotations
@@ -10,23 +13,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from asr_onnx.maths.densities import SEARCHED
 from asr_onnx.options import RepairOptions
 from asr_onnx.repairing.ladder import excess
 from asr_onnx.repairing.result import Allocated, RepairResult
 from asr_onnx.repairing.weighing import Weighed, leaving
 
-LAYERS, OUTPUTS = "layers", "outputs"  # what the costs are of
+LAYERS, OUTPUTS = "layers", "outputs"  # what the costs of channels are of
 
 
 def search(
-    options: RepairOptions, weighed: Weighed, repair: Callable[[Weighed], RepairResult]
+    options: RepairOptions,
+    weighed: Weighed | None,
+    repair: Callable[[RepairOptions, Weighed | None], RepairResult],
 ) -> RepairResult:
-    """The better of two repairs on the samples held out; one, where both remove the same."""
-    ways = {LAYERS: weighed, OUTPUTS: replace(weighed, removals=weighed.measured)}
-    if leaving(ways[LAYERS], options) == leaving(ways[OUTPUTS], options):
-        del ways[OUTPUTS]
-    found = {name: repair(way) for name, way in ways.items()}
+    """The best of some repairs on the samples held out; one, where all remove the same."""
+    ways = _channels(options, weighed) if options.narrows else _densities(options, weighed)
+    found = {name: repair(*way) for name, way in ways.items()}
     errors = {name: excess(result.repaired_outputs) for name, result in found.items()}
     best = min(errors, key=errors.__getitem__)
     tried = tuple(Allocated(name, error, name == best) for name, error in errors.items())
-    return replace(found[best], allocated=tried)
+    return replace(found[best], options=options, allocated=tried)
+
+
+_Ways = dict[str, tuple[RepairOptions, Weighed | None]]
+
+
+def _channels(options: RepairOptions, weighed: Weighed | None) -> _Ways:
+    assert weighed, "channels go by what they cost"
+    ways = {LAYERS: weighed, OUTPUTS: replace(weighed, removals=weighed.measured)}
+    if leaving(ways[LAYERS], options) == leaving(ways[OUTPUTS], options):
+        del ways[OUTPUTS]
+    return {name: (options, way) for name, way in ways.items()}
+
+
+def _densities(options: RepairOptions, weighed: Weighed | None) -> _Ways:
+    return {name: (replace(options, allocation=name), weighed) for name in SEARCHED}

@@ -85,7 +85,9 @@ class Rung:
 
 @dataclass(frozen=True)
 class Allocated:
-    """A way to settle which channels go, ``by`` what they cost, and what came of it.
+    """A way to settle how much goes from where, and what came of it.
+
+    ``by`` is an allocation or, of channels, what loses least: the layers or the outputs.
 
     ``excess`` and ``taken``: see ``Rung``.
     """

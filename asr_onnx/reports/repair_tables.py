@@ -285,7 +285,8 @@ def allocated(result: RepairResult) -> Iterator[str]:
     if len(result.allocated) > 1:
         (taken,) = (way for way in result.allocated if way.taken)
         tried = ", ".join(f"{way.by} {way.excess:.2f}" for way in result.allocated)
-        yield f"allocation search took widths by what {taken.by} lose"
+        how = f"widths by what {taken.by} lose" if result.widths else f"densities by {taken.by}"
+        yield f"allocation search took {how}"
         yield f"  errors over what is good enough: {tried}"
 
 

@@ -7,7 +7,6 @@ import pytest
 from models import build, norm_net, normal, run
 
 import asr_onnx
-from asr_onnx.errors import UsageError
 from asr_onnx.repairing.allocation_search import LAYERS, OUTPUTS
 
 CHANNELS = {"pattern": "channel", "channel_multiple": 1}
@@ -75,11 +74,6 @@ def test_several_ratios_and_a_search_for_one_share_what_was_weighed(rng, monkeyp
     results = asr_onnx.repair_all(norm_net(rng), normal(rng, 40, 3, 8, 8), cells)
     assert [len(r.allocated) > 0 for r in results] == [True, True]
     assert len(weighed) == 1
-
-
-def test_single_weights_have_no_such_search():
-    with pytest.raises(UsageError, match="allocation search is of whole channels: add --pattern"):
-        asr_onnx.recipe("best", sparsity=0.9, allocation="search")
 
 
 def test_outputs_that_cannot_be_compared_leave_it_to_the_layers(rng):
