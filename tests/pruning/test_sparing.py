@@ -313,8 +313,10 @@ def test_the_command_line_takes_both(net, data, tmp_path, asr, monkeypatch):
     assert code == 0, err
     assert "2,304 of " in out and pruned(onnx.load("p.onnx")) == {"w3", "w4"}
     code, out, err = asr("repair", "m.onnx", "--calib", "x.npy", *both, "--recipe", "asr", "-o",
-                         "r.onnx")  # fmt: skip
+                         "r.onnx", "--report", "r.json")  # fmt: skip
     assert code == 0, err
+    assert asr("repair", "--from-report", "r.json", "-o", "s.onnx", "-q")[0] == 0
+    assert (tmp_path / "r.onnx").read_bytes() == (tmp_path / "s.onnx").read_bytes()
     assert "25.00% zeros" in out and "2 of 4 layers that can have 2:4 stay dense" in out
     code, out, err = asr("check", "p.onnx", "r.onnx", *both)
     assert (code, err) == (0, "")
