@@ -22,7 +22,7 @@ from asr_onnx.pruning.choose import normalizes, site_scores
 from asr_onnx.pruning.criteria import Score
 from asr_onnx.pruning.patterns import Pattern, checked
 
-_SLACK = 1e-9  # of a share: 1 - 4/5 is a little less than 0.2
+SLACK = 1e-9  # of a share: 1 - 4/5 is a little less than 0.2
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ def check_share(pattern: Pattern, sparsity: float) -> None:
     check_sparsity(sparsity)
     if pattern.density is None:
         return
-    if sparsity > most_zeros(pattern) + _SLACK:
+    if sparsity > most_zeros(pattern) + SLACK:
         raise UsageError(
             f"pattern {pattern} leaves at most {100 * most_zeros(pattern):g} % zeros: ask for "
             "less, or leave the sparsity out"
@@ -66,15 +66,9 @@ def check_share(pattern: Pattern, sparsity: float) -> None:
         )
 
 
-def most_zeros(pattern: Pattern, parts: int | None = None) -> float:
-    """The share of zeros where all layers have the pattern; in whole ``parts`` of one, if given.
-
-    >>> from asr_onnx.pruning.patterns import NM
-    >>> most_zeros(NM(1, 3), parts=100)
-    66
-    """
-    most = 1.0 if pattern.density is None else 1 - pattern.density
-    return most if parts is None else math.floor(parts * (most + _SLACK))
+def most_zeros(pattern: Pattern) -> float:
+    """The share of zeros where all layers have the pattern; 1 where it leaves that open."""
+    return 1.0 if pattern.density is None else 1 - pattern.density
 
 
 def sparing(
@@ -83,10 +77,11 @@ def sparing(
     sparsity: float | None,
     costs: Callable[[], Mapping[str, float]],
 ) -> tuple[Pattern, tuple[Site, ...]]:
-    """The pattern for no more of ``sites`` than zero a share ``sparsity`` of all, and these sites.
+    """The pattern for as many of ``sites`` as it takes, and these; the others are spared.
 
-    All of them can have it; what it costs each is asked for by name, see ``enough``.  Without a
-    sparsity, and where the pattern leaves the density of a layer open, nothing is spared.
+    It takes as many as zero ``sparsity`` of all their weights together.  ``costs`` is called for
+    what the pattern costs each, by name; see ``enough``.  Without a sparsity, and where the pattern
+    leaves the density of a layer open, none is spared.
     """
     if sparsity is None or pattern.density is None:
         return pattern, tuple(sites)

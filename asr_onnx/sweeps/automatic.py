@@ -24,7 +24,7 @@ from asr_onnx.options import RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.pipeline import repair, weigh
 from asr_onnx.provenance import sha256
-from asr_onnx.pruning.sparing import most_zeros
+from asr_onnx.pruning.sparing import SLACK, most_zeros
 from asr_onnx.repairing.amount_search import STEPS, Kept, find, order
 from asr_onnx.repairing.gate_judge import ENOUGH, GateJudge
 from asr_onnx.repairing.result import RepairResult
@@ -123,7 +123,7 @@ def repair_auto(
 
     rungs = order(options, few=batches.num_solve + batches.num_held_out < FEW)
     samples = judge.describe() if isinstance(judge, GateJudge) else ""
-    end = min(POINTS, int(most_zeros(options.structure, POINTS)) + 1)
+    end = min(POINTS, _most(options) + 1)
     return find(at, _verdicts(judge), rungs, amount, steps, kept, samples, end)
 
 
@@ -134,7 +134,7 @@ def check_open(options: RepairOptions, amount: str = "sparsity") -> None:
         raise UsageError(f"amount '{amount}' is not one of {', '.join(AMOUNTS)}")
     if not options.chooses_mask:
         raise UsageError(f"a model that is pruned already is as sparse as it is: leave out {auto}")
-    if most_zeros(options.structure, POINTS) < 1:
+    if _most(options) < 1:
         raise UsageError(
             f"pattern {options.structure} leaves less than 1 % zeros, there is nothing to find: "
             f"leave out {auto}"
@@ -144,6 +144,11 @@ def check_open(options: RepairOptions, amount: str = "sparsity") -> None:
     for given in AMOUNTS:
         if getattr(options, given) is not None:
             raise UsageError(f"{given} is given and {amount} to be found: leave one out")
+
+
+def _most(options: RepairOptions) -> int:
+    """The whole percents that the pattern can zero; the amounts that there are."""
+    return int(POINTS * (most_zeros(options.structure) + SLACK))
 
 
 def _verdicts(

@@ -27,8 +27,9 @@ from asr_onnx import (
 from asr_onnx.graph.sites import find_sites
 from asr_onnx.pruning.eligibility import OnlyEligible
 from asr_onnx.pruning.patterns import NM
-from asr_onnx.pruning.sparing import Sparing, energy_lost, enough, most_zeros
+from asr_onnx.pruning.sparing import Sparing, energy_lost, enough
 from asr_onnx.reports import repair_page, repair_tables
+from asr_onnx.sweeps import automatic
 
 LAYERS = ("w1", "w2", "w3", "w4")
 WHY = "costs most for what it saves: stays dense, as the sparsity allows"
@@ -194,7 +195,8 @@ def test_the_most_there_is_may_be_asked_for():
     for kept, group in ((4, 5), (1, 3), (7, 10)):
         pattern = NM(kept, group)
         assert PruneOptions((group - kept) / group, pattern).zeros == (group - kept) / group
-        assert most_zeros(pattern, 100) == 100 * (group - kept) // group
+        options = RepairOptions(pattern=pattern)
+        assert automatic._most(options) == 100 * (group - kept) // group
 
 
 # Repairs
