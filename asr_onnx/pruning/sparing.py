@@ -96,25 +96,26 @@ def sparing(
 def enough(costs: Mapping[str, float], saved: Mapping[str, int], wanted: int) -> frozenset[str]:
     """Names that together save ``wanted`` weights, at little cost; all that save any if need be.
 
-    Those are taken first that cost least for each weight they save, until it is enough; then those
-    are given back that it is enough without, the most costly first.  None of what is left can be
-    spared.  Ties go by the order of ``saved``.
+    Those are taken first that cost least for each weight they save; the last is the cheapest that
+    is enough, however much it saves.  Then those are given back that it is enough without, the most
+    costly first: none of what is left could be spared.  Ties go by the order of ``saved``.
 
     >>> sorted(enough({"a": 1, "b": 3, "c": 9}, {"a": 10, "b": 20, "c": 40}, wanted=45))
     ['a', 'c']
     """
     order = sorted((n for n in saved if saved[n] > 0), key=lambda n: costs[n] / saved[n])
-    taken: dict[str, None] = {}
-    total = 0
-    for name in order:
-        if total >= wanted:
-            break
-        taken[name] = None
-        total += saved[name]
-    for name in sorted(taken, key=lambda n: -costs[n]):
-        if total - saved[name] >= wanted:
-            del taken[name]
-            total -= saved[name]
+    taken, missing = [], wanted
+    while missing > 0 and order:
+        name = order[0]
+        if saved[name] >= missing:
+            name = min((n for n in order if saved[n] >= missing), key=costs.__getitem__)
+        order.remove(name)
+        taken.append(name)
+        missing -= saved[name]
+    for name in sorted(taken, key=costs.__getitem__, reverse=True):
+        if missing + saved[name] <= 0:
+            taken.remove(name)
+            missing += saved[name]
     return frozenset(taken)
 
 

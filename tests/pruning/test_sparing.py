@@ -113,15 +113,20 @@ def test_of_equal_layers_the_cheapest_are_taken(costs, count):
 
 
 @given(amounts, st.integers(1, 100))
-def test_nothing_is_cheaper_for_each_weight_than_what_fills_up_exactly(layers, wanted):
-    """Where no layer had to be given back, what was taken has the best ratios there are."""
+def test_it_costs_no_more_than_the_best_ratios_one_after_the_other(layers, wanted):
     costs = {str(n): c for n, (c, _) in enumerate(layers)}
     saved = {str(n): s for n, (_, s) in enumerate(layers)}
-    taken = enough(costs, saved, wanted)
     ratios = sorted(saved, key=lambda n: costs[n] / saved[n])
     reached = list(itertools.accumulate(saved[n] for n in ratios))
     count = next((n for n, total in enumerate(reached, 1) if total >= wanted), len(ratios))
-    assert taken <= set(ratios[:count])
+    found = sum(costs[n] for n in enough(costs, saved, wanted))
+    assert found <= sum(costs[n] for n in ratios[:count]) * (1 + 1e-9)
+
+
+def test_the_last_is_no_larger_than_it_has_to_be():
+    costs, saved = {"a": 1, "b": 1, "small": 0.9}, {"a": 40, "b": 40, "small": 10}
+    assert enough(costs, saved, 45) == {"a", "small"}
+    assert enough(costs, saved, 51) == {"a", "b"}
 
 
 def test_ties_go_by_the_order_and_what_saves_nothing_is_not_taken():
