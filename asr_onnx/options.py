@@ -14,13 +14,13 @@ from asr_onnx.errors import UsageError
 from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.maths.clipping import RANGES
 from asr_onnx.maths.densities import BY_ERROR, DENSITIES, SEARCH, SEARCHED, Density
-from asr_onnx.maths.masks import check_sparsity
 from asr_onnx.maths.scale_rules import PRIORS, SCALE_RULES, ScaleRule, parse_prior
 from asr_onnx.provenance import plain
 from asr_onnx.pruning.choose import ROW_SCALES, compiled
 from asr_onnx.pruning.criteria import CRITERIA, Criterion, Score, criterion_of
 from asr_onnx.pruning.eligibility import OnlyEligible
 from asr_onnx.pruning.patterns import NM, PATTERNS, Channel, Pattern, Unstructured, parse
+from asr_onnx.pruning.sparing import check_share
 from asr_onnx.recipes import AUTO, HOW, LADDER, RECIPES, describe
 
 BN_STATS = ("dense", "cumulative", "ema")
@@ -43,17 +43,20 @@ class PruneOptions:
     """Which weights are zeroed; see ``asr_onnx.pruning``.
 
     ``sparsity`` and ``pattern``, a text or a ``Pattern``, are ``None`` where they are not given:
-    ``zeros`` is the share that follows.  A pattern of a density of its own excludes a sparsity.
+    ``zeros`` is the share that follows.  With an N:M pattern it settles how many layers have that.
     ``ops`` are the operators whose weights may be zeroed.
     """
 
     sparsity: float | None = option(
-        None, f"Share of the weights to zero, 0.8 or 80%.  [default: {SPARSITY:g}]", kind="percent"
+        None,
+        "Share of the weights to zero, 0.8 or 80%; with --pattern N:M layers that lose most by it "
+        f"stay dense.  [default: {SPARSITY:g}, or all that the pattern can]",
+        kind="percent",
     )
     pattern: Pattern | Channel | str | None = option(
         None,
-        "N of every M weights along the input channels stay, e.g. 2:4, instead of --sparsity; or "
-        "channel: whole channels go, and the model becomes narrower.",
+        "N of every M weights along the input channels stay, e.g. 2:4, in all layers or as many as "
+        "--sparsity needs; or channel: whole channels go, and the model becomes narrower.",
         kind="text",
         records=(Pattern, Channel),
         metavar="|".join(n for n in PATTERNS if n != "unstructured"),
@@ -100,10 +103,8 @@ class PruneOptions:
         object.__setattr__(self, "ops", tuple(self.ops))
         if isinstance(self.pattern, str):
             object.__setattr__(self, "pattern", parse(self.pattern))
-        if self.sparsity is not None and self.structure.density is not None:
-            raise UsageError("pattern and sparsity exclude each other: leave one out")
         if self.sparsity is not None:
-            check_sparsity(self.sparsity)
+            check_share(self.structure, self.sparsity)
         if self.macs is not None and not self.narrows:
             raise UsageError("macs go with the pattern channel: add it, or give a sparsity")
         if self.macs is not None and self.sparsity is not None:
@@ -144,13 +145,14 @@ class PruneOptions:
     @property
     def zeros(self) -> float | None:
         """The sparsity to reach; ``None`` where something else settles it."""
-        if not self.chooses_mask or self.structure.density is not None or self.macs_left:
+        if not self.chooses_mask or self.macs_left:
             return None
-        return SPARSITY if self.sparsity is None else self.sparsity
+        default = SPARSITY if self.structure.density is None else None
+        return default if self.sparsity is None else self.sparsity
 
     @property
     def amount(self) -> str:
-        """The pattern or the sparsity that was asked for, for people."""
+        """The pattern and the sparsity that were asked for, for people."""
         share = "" if self.zeros is None else f"{100 * self.zeros:g} %"
         if self.macs_left:
             share = f"{100 * self.macs_left:g} % of the multiply-accumulates:"
@@ -332,10 +334,9 @@ class RepairOptions(PruneOptions):
 
     @property
     def allocates_by_error(self) -> bool:
-        """Whether densities follow from what a pass of the dense network tells."""
-        searches = self.chooses_mask and self.choice.search is not None
-        layers = self.structure.density is None and not self.narrows
-        return searches and layers and self.allocation in (BY_ERROR, SEARCH)
+        """Whether densities, or what stays dense, follow from a pass of the dense network."""
+        searches = self.zeros is not None and self.choice.search is not None
+        return searches and not self.narrows and self.allocation in (BY_ERROR, SEARCH)
 
     @property
     def searches_allocation(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import onnx
 from threadpoolctl import threadpool_limits
@@ -38,6 +39,7 @@ from asr_onnx.pruning.criteria import CRITERIA
 from asr_onnx.pruning.eligibility import EngineOptions
 from asr_onnx.pruning.inspection import Inspection, look_at
 from asr_onnx.pruning.patterns import Channel, Pattern
+from asr_onnx.pruning.sparing import energy_lost, sparing
 from asr_onnx.quantizing.half import require_float32
 from asr_onnx.quantizing.quantized import Quantized
 from asr_onnx.recipes import AUTO
@@ -77,7 +79,8 @@ def inspect(
 def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.ModelProto:
     """A copy of the model with the smallest weights zeroed and nothing else changed.
 
-    With the pattern channel it is without the channels whose weights are smallest.
+    With the pattern channel it is without the channels whose weights are smallest, with an N:M
+    pattern and a sparsity the layers stay dense that lose most of their weights' squares by it.
 
     Raises ``ModelError`` when there is nothing to prune, ``UsageError`` for bad options.
     """
@@ -91,8 +94,10 @@ def prune(proto: onnx.ModelProto, options: PruneOptions | None = None) -> onnx.M
         removals = narrowing.by_score(criterion.score, o.row_scale)
         gone = narrowing.gone(removals, o.macs_left, o.zeros, o.channel_multiple)
         return narrow(proto, narrowing.channels, gone)
-    sites = prunable(find_sites(proto, o.ops).sites, o.ops, o.structure, o.include, o.exclude)
-    masks = masks_by_score(sites, criterion.score, o.structure, o.zeros, o.row_scale)
+    able = prunable(find_sites(proto, o.ops).sites, o.ops, o.structure, o.include, o.exclude)
+    costs = partial(energy_lost, able, o.structure, criterion.score, o.row_scale)
+    pattern, sites = sparing(able, o.structure, o.zeros, costs)
+    masks = masks_by_score(sites, criterion.score, pattern, o.zeros, o.row_scale)
     return apply(proto, mask_patch(sites, masks))
 
 

@@ -33,7 +33,8 @@ KIND = "asr_onnx_check"
         "pattern",
         "sparsity",
         pattern="At most N of every M weights along the input channels are not zero, e.g. 2:4.",
-        sparsity="Share of the weights that is zero at least, 0.8 or 80%.",
+        sparsity="Share of the weights that is zero at least, 0.8 or 80%; with --pattern in layers "
+        "that hold it, and others may be dense.",
     ),
 )
 @group(

@@ -1,6 +1,8 @@
 """Options that exclude each other, one given here and one there: which of them is dropped.
 
-What stands nearer wins: the command line over a file, a command's table over that of all.
+What stands nearer wins: the command line over a file, a command's table over that of all.  Some
+of it would go together if it were given in one place, as a sparsity and an N:M pattern do, and yet
+whoever gives one of them alone means that.
 """
 
 from __future__ import annotations

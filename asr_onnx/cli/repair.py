@@ -40,8 +40,9 @@ SUFFIX = ".sparse.onnx"
         "pattern",
         "macs",
         "recipe",
-        sparsity="Share of the weights to zero, 0.8 or 80%; auto: the largest that passes the "
-        f"quality gates.  [default: {SPARSITY:g}]",
+        sparsity="Share of the weights to zero, 0.8 or 80%; with --pattern N:M layers that lose "
+        "most by it stay dense; auto: the largest that passes the quality gates.  "
+        f"[default: {SPARSITY:g}, or all that the pattern can]",
         macs="Share of the multiply-accumulates that stays with --pattern channel, 0.5 or 50%, "
         "instead of --sparsity; auto: the least that passes the quality gates.  "
         f"[default: {MACS:g}]",

@@ -133,8 +133,7 @@ def masks_by_score(
     position in the file.  ``row_scale`` "normalize" divides scores by their output channel's norm,
     "auto" does so where ``rows_are_rescaled``; within a row it is no matter.
     """
-    normalize = rows_are_rescaled(sites) if row_scale == "auto" else row_scale == "normalize"
-    normalize &= pattern.density is None
+    normalize = pattern.density is None and normalizes(sites, row_scale)
     with closing(Scratch()) as scratch:
         held = {}
         for s in sites:
@@ -157,6 +156,11 @@ def _masks(
         s.name: from_rows(s, checked(pattern, s, to_rows(s, scores[s.name]), keep[s.name]))
         for s in sites
     }
+
+
+def normalizes(sites: Sequence[Site], row_scale: str) -> bool:
+    """Whether ``row_scale`` asks for scores to be divided by their output channel's norm."""
+    return rows_are_rescaled(sites) if row_scale == "auto" else row_scale == "normalize"
 
 
 def rows_are_rescaled(sites: Sequence[Site]) -> bool:

@@ -44,9 +44,10 @@ class MaskedSite:
 
 @dataclass(frozen=True)
 class MaskCheck:
-    """What the zeros of a model's prunable sites say about a ``pattern``, or a ``sparsity``.
+    """What the zeros of a model's prunable sites say about a ``pattern``, a ``sparsity``, or both.
 
-    ``left`` are the nodes that are no such sites, with the reason.
+    With both some sites may break the pattern, being dense: the zeros of the others have to be
+    enough.  ``left`` are the nodes that are no such sites, with the reason.
     """
 
     pattern: NM | None
@@ -68,6 +69,11 @@ class MaskCheck:
         return self.zeros / self.weights
 
     @property
+    def counted(self) -> int:
+        """The zeros that a sparsity is judged by: with a pattern those of sites that hold it."""
+        return sum(s.zeros for s in self.sites if not s.crowded)
+
+    @property
     def wanted(self) -> int:
         """The number of zeros a sparsity asks for, counted as ``prune`` does; 0 without one."""
         return 0 if self.sparsity is None else round(self.sparsity * self.weights)
@@ -81,7 +87,9 @@ class MaskCheck:
     @property
     def passed(self) -> bool:
         """Whether the mask holds."""
-        return not self.crowded and self.zeros >= self.wanted
+        if self.sparsity is None:
+            return not self.crowded
+        return self.counted >= self.wanted
 
 
 def check(
@@ -96,8 +104,9 @@ def check(
 ) -> MaskCheck:
     """Whether the prunable weights of a model hold an N:M ``pattern``, or have enough zeros.
 
-    The rest says what is prunable, as in ``PruneOptions``.  Weights may be integers behind a
-    DequantizeLinear: what counts is whether they are their zero point.
+    With both, whether the sites that hold it have enough zeros for all of them: others may be
+    dense.  The rest says what is prunable, as in ``PruneOptions``.  Weights may be integers behind
+    a DequantizeLinear: what counts is whether they are their zero point.
 
     Raises ``UsageError`` where there is nothing to check, ``ModelError`` for a model in which
     nothing can be pruned.
@@ -112,8 +121,6 @@ def check(
         not isinstance(given, NM) and sparsity is None
     ):
         raise UsageError(NEITHER)
-    if isinstance(given, NM) and sparsity is not None:
-        raise UsageError("pattern and sparsity exclude each other: leave one out")
     nm = given if isinstance(given, NM) else None
     structure: Pattern = OnlyEligible(nm) if nm and only_eligible else nm or Unstructured()
     survey = find_sites(with_float_weights(proto), ops)

@@ -48,4 +48,5 @@ def _channels(options: RepairOptions, weighed: Weighed | None) -> _Ways:
 
 
 def _densities(options: RepairOptions, weighed: Weighed | None) -> _Ways:
-    return {name: (replace(options, allocation=name), weighed) for name in SEARCHED}
+    names = SEARCHED if options.structure.density is None else SEARCHED[:2]  # see pruning.sparing
+    return {name: (replace(options, allocation=name), weighed) for name in names}

@@ -58,19 +58,22 @@ def find(
     most: int = STEPS,
     kept: Kept | None = None,
     samples: str = "",
+    end: int = POINTS,
 ) -> AutoResult:
     """The sparsest of at most ``most`` amounts tried that may be the result.
 
-    ``amount`` names what is searched for, ``samples`` says what ``judge`` goes by.  What passes the
-    search but not the judgement gives way to the next sparser-less that was tried; when none is
-    left, the search goes on below.  A result whose trial was ``kept`` is repaired anew.
+    ``amount`` names what is searched for, ``samples`` says what ``judge`` goes by; ``end`` percent
+    cannot be removed.  What passes the search but not the judgement gives way to the next
+    sparser-less that was tried; when none is left, the search goes on below.  A result whose trial
+    was ``kept`` is repaired anew.
     """
     work = _Work(repair, judge, rungs, kept)
-    steps = len(search(lambda p: work.at(p).verdict.passed, 0, POINTS, AMOUNTS[amount].first, most))
+    first = min(AMOUNTS[amount].first, end - 1)
+    steps = len(search(lambda p: work.at(p).verdict.passed, 0, end, first, most))
     passed = [t.points for t in work.tried.values() if t.verdict.passed]
     if passed and not any(t.verdict.stands for t in work.tried.values()):
         search(lambda p: work.at(p).verdict.stands, 0, min(passed), None, most - steps)
-    trials = Trials(amount, tuple(work.tried.values()), most, samples)
+    trials = Trials(amount, tuple(work.tried.values()), most, samples, end)
     return AutoResult(work.result(trials.chosen), trials)
 
 

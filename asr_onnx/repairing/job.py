@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import onnx
@@ -41,6 +42,8 @@ from asr_onnx.pruning.choose import (
     nonzero,
     prunable,
 )
+from asr_onnx.pruning.patterns import Pattern
+from asr_onnx.pruning.sparing import energy_lost, predicted, sparing
 from asr_onnx.quantizing.checks import InIntegers, check_pairs
 from asr_onnx.quantizing.half import halved
 from asr_onnx.quantizing.quantized import Quantized, plainly_rounded
@@ -72,6 +75,7 @@ class Job:
         self.proto, self.options, self.skipped = proto, options, survey.skipped
         self.quantized = quantized
         self.choices: dict[str, Choice] = {}
+        self.spared: tuple[str, ...] = ()
         self.narrowing, self.gone = weighed.narrowing, frozenset[int]()
         if self.narrowing:
             self.gone = leaving(weighed, options)
@@ -81,11 +85,14 @@ class Job:
         else:
             # What is pruned already and becomes integers may be of any operator.
             ops = options.ops if options.chooses_mask or not quantized else OPS
-            chosen = prunable(sites, ops, options.structure, options.include, options.exclude)
+            able = prunable(sites, ops, options.structure, options.include, options.exclude)
+            costs = partial(_costs, able, options, weighed.errors)
+            pattern, chosen = sparing(able, options.structure, options.zeros, costs)
             self.chosen = {s.name for s in chosen}
+            self.spared = tuple(s.name for s in able if s.name not in self.chosen)
             if options.chooses_mask:
-                self.skipped += left_dense(survey.sites, options.structure, options.include)
-                self.choices |= _chosen(chosen, options, weighed.errors)
+                self.skipped += left_dense(survey.sites, pattern, options.include)
+                self.choices |= _chosen(chosen, pattern, options, weighed.errors)
         others = (s for s in sites if s.name not in self.chosen)
         self.untouched = {s.name for s in others if fixed(s) or excluded(s, options.exclude)}
         if options.bn_stats != "dense":
@@ -204,6 +211,7 @@ class Job:
             options=options,
             sites=tuple(self.reports),
             skipped=self.skipped,
+            spared=self.spared,
             pruned_outputs=compare_outputs(dense, pruned, sizes, axes),
             repaired_outputs=matches,
             device=str(device),
@@ -238,14 +246,25 @@ class Job:
         return narrower
 
 
-def _chosen(
+def _costs(
     sites: Sequence[Site], options: RepairOptions, errors: Mapping[str, FloatArray] | None
+) -> Mapping[str, float]:
+    """What the pattern takes from each site, by what the masks and densities go by."""
+    if errors and options.allocates_by_error:
+        return predicted(errors, options.structure)
+    score = options.choice.score or np.abs
+    return energy_lost(sites, options.structure, score, options.row_scale)
+
+
+def _chosen(
+    sites: Sequence[Site],
+    pattern: Pattern,
+    options: RepairOptions,
+    errors: Mapping[str, FloatArray] | None,
 ) -> Mapping[str, Choice]:
     """Masks of single weights, or what finds them."""
     density = by_error(errors) if errors and options.allocates_by_error else options.allocation
-    return choose(
-        sites, options.choice, options.structure, options.zeros, density, options.row_scale
-    )
+    return choose(sites, options.choice, pattern, options.zeros, density, options.row_scale)
 
 
 def solve(

@@ -101,6 +101,7 @@ class Allocated:
 class RepairResult(Displayed):
     """The repaired model and everything the report tells about the run.
 
+    ``spared`` are the names of sites that stay dense, as a sparsity with an N:M pattern allows.
     ``cost_before`` is that of the model that was given, for inputs of the ``sizes`` it was fed.
     ``idle``: channels that ``compact`` would remove at the least.  ``kept_float32``: of a model in
     float16 the nodes that are not, and why; ``rounding``: how far its outputs are from those it had
@@ -121,6 +122,7 @@ class RepairResult(Displayed):
     metrics: Mapping[str, Mapping[str, float]] | None = None  # the user's, by model
     rungs: tuple[Rung, ...] = ()  # of recipe auto
     allocated: tuple[Allocated, ...] = ()  # of allocation search
+    spared: tuple[str, ...] = ()
     cost_before: Cost | None = None
     sizes: Mapping[str, tuple[int, ...]] | None = None
     widths: tuple[Width, ...] = ()  # where channels go
@@ -142,8 +144,8 @@ class RepairResult(Displayed):
 
     @property
     def sparsity(self) -> float:
-        """Share of zeros among the weights of the sites that were to be pruned."""
-        chosen = [s for s in self.sites if s.pruned]
+        """Share of zeros among the weights of the sites that were to be pruned, or are spared."""
+        chosen = [s for s in self.sites if s.pruned or s.name in self.spared]
         return sum(s.zeros for s in chosen) / sum(s.weights for s in chosen)
 
 

@@ -115,12 +115,16 @@ def _looked(record: dict[str, Any]) -> Looked:
 
 @dataclass(frozen=True)
 class Trials:
-    """What was tried of ``amount``, an option, in order; ``most`` were allowed, there is one."""
+    """What was tried of ``amount``, an option, in order; ``most`` were allowed, there is one.
+
+    ``end``: the least percent that cannot be removed, whatever the gates say.
+    """
 
     amount: str
     tried: tuple[Trial, ...]
     most: int
     samples: str  # what they were held against, in words
+    end: int = POINTS
 
     @property
     def chosen(self) -> Trial:
@@ -138,7 +142,7 @@ class Trials:
         """Whether nothing is left between what was chosen and the next that fails."""
         if not self.chosen.verdict.stands:
             return self.failed == 1
-        return (self.failed or POINTS) - self.chosen.points <= 1
+        return (self.failed or self.end) - self.chosen.points <= 1
 
     @property
     def looks(self) -> int:

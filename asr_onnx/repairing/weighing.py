@@ -26,7 +26,7 @@ from asr_onnx.solvers.prediction import predict
 
 @dataclass(frozen=True)
 class Weighed:
-    """``errors`` by site are what ``densities.by_error`` takes.
+    """``errors`` by site are what ``densities.by_error`` and ``sparing.predicted`` take.
 
     ``narrowing`` says which channels may go, ``removals`` of each of its groups in which order and
     what that costs the layers that read them, and ``measured`` what it costs the whole network.

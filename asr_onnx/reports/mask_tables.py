@@ -35,13 +35,22 @@ def passed(result: MaskCheck) -> str:
     left = f"; {len(result.left)} left alone" if result.left else ""
     zeros = f"{result.share:.2%} of {result.weights:,} weights are zero"
     if result.pattern:
-        return f"{result.pattern} in {_sites(len(result.sites))}, {zeros}{left}"
+        some = f"{len(result.sites) - len(result.crowded)} of " if result.crowded else ""
+        return f"{result.pattern} in {some}{_sites(len(result.sites))}, {zeros}{left}"
     return f"{zeros} in {_sites(len(result.sites))}{left}"
 
 
 def violations(result: MaskCheck) -> Iterator[str]:
     """A line for each site that breaks the pattern, or one for a model with too few zeros."""
-    if result.pattern and (broken := result.crowded):
+    if result.passed:
+        return
+    if result.pattern and result.sparsity is not None:
+        yield (
+            f"{result.counted:,} of {result.weights:,} weights are zero where {result.pattern} "
+            f"holds ({result.counted / result.weights:.2%}), {result.wanted:,} were asked for: it "
+            f"holds in {len(result.sites) - len(result.crowded)} of {_sites(len(result.sites))}"
+        )
+    elif result.pattern and (broken := result.crowded):
         n, m = result.pattern.kept, result.pattern.group
         for s in broken[:TOLD]:
             yield (
@@ -51,14 +60,14 @@ def violations(result: MaskCheck) -> Iterator[str]:
         if len(broken) > TOLD:
             more = len(broken) - TOLD
             yield f"and {more} more of {_sites(len(result.sites))} break {result.pattern}"
-    if result.zeros < result.wanted:
+    elif result.zeros < result.wanted:
         dense = sorted(result.sites, key=lambda s: s.share)[:TOLD]
         fewest = ", ".join(f"'{s.name}' {s.share:.1%}" for s in dense)
         yield (
             f"{result.zeros:,} of {result.weights:,} weights are zero ({result.share:.2%}), "
             f"{result.wanted:,} were asked for: fewest in {fewest}"
         )
-    if not result.passed and not result.zeros:
+    if not result.zeros:
         yield "no weight is zero: not pruned, or whole channels are gone, which leaves no mask"
 
 
@@ -71,11 +80,12 @@ def _check(name: str, result: MaskCheck | AsrError, options: Mapping[str, Any]) 
     pattern, sparsity = options["pattern"], options["sparsity"]
     gate = f"--pattern {pattern}" if sparsity is None else "--sparsity"
     lower, bound = sparsity is not None, 0.0 if sparsity is None else float(sparsity)
-    what = "share of zeros" if lower else f"groups that break {pattern}"
+    where = f" where {pattern} holds" if pattern else ""
+    what = f"share of zeros{where}" if lower else f"groups that break {pattern}"
     if isinstance(result, AsrError):
         return Check(name, gate, what, None, bound, lower, f"cannot be checked: {result}")
-    value = result.share if lower else float(sum(s.crowded for s in result.sites))
-    return Check(name, gate, what, value, bound, lower, "; ".join(violations(result)))
+    value = result.counted / result.weights if lower else sum(s.crowded for s in result.sites)
+    return Check(name, gate, what, float(value), bound, lower, "; ".join(violations(result)))
 
 
 def _model(name: str, result: MaskCheck | AsrError) -> dict[str, Any]:

@@ -117,10 +117,12 @@ def tiles(report: Report) -> list[dict[str, str]]:
     for name, value in list(metrics["repaired"].items())[:_METRICS]:
         note = f"metric of the script; merely pruned {number(metrics['pruned'].get(name))}"
         found.append(tile(f"{name}, repaired", number(value), note))
-    weights = sum(s["weights"] for s in report["sites"] if s["pruned"])
+    spared = report.get("spared", ())
+    weights = sum(s["weights"] for s in report["sites"] if s["pruned"] or s["name"] in spared)
+    which = f"pruned sites and {len(spared)} left dense" if spared else "pruned sites"
     return [
         *found,
-        tile("Zeros", share(report["sparsity"], 2), f"of {weights:,} weights in pruned sites"),
+        tile("Zeros", share(report["sparsity"], 2), f"of {weights:,} weights in {which}"),
         *_work(report),
         tile("Images", f"{images['solve'] + images['held_out']:,}",
               f"{images['solve']:,} solved on, {images['held_out']:,} held out"),

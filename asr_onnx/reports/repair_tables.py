@@ -56,6 +56,7 @@ def to_dict(result: RepairResult, **provenance: object) -> dict[str, Any]:
         "allocated": [plain(asdict(way)) for way in result.allocated],
         "sites": [_site(s) for s in result.sites],
         "skipped": [asdict(s) for s in result.skipped],
+        "spared": list(result.spared),
         "sparse_kernels": _sparse_kernels(result),
         "samples": result.answers.to_dict() if result.answers else None,
     }
@@ -126,6 +127,12 @@ def summary(result: RepairResult, judgement: Judgement, written: Path | None) ->
         f"{result.sparsity:.2%} zeros, recipe {result.options.recipe}, {result.seconds:.1f} s on "
         f"{result.device}"
     )
+    if result.spared:
+        count = len(result.spared) + sum(s.pruned for s in result.sites)
+        yield (
+            f"{len(result.spared)} of {count} layers that can have {result.options.pattern} stay "
+            "dense: it would cost them most"
+        )
     if found := result.integers:
         yield (
             f"int8 for {found.engine}: {found.products} products, {found.repaired} of them "
@@ -220,12 +227,12 @@ def site_table(result: RepairResult) -> Table:
             f"{s.variance_pruned:.2f}",
             f"{s.variance_repaired:.2f}",
         )
-    pruned = [s for s in result.sites if s.pruned]
+    pruned = [s for s in result.sites if s.pruned or s.name in result.spared]
     weights = sum(s.weights for s in pruned)
     before = 1 - sum(s.zeros_before for s in pruned) / weights
     table.add_section()
     table.add_row(
-        "all pruned sites",
+        "these and those left dense" if result.spared else "all pruned sites",
         f"{weights:,}",
         f"{before:.1%} → {1 - result.sparsity:.1%}",
         f"{sum(s.dead for s in pruned)}/{sum(len(s.gamma) for s in pruned)}",

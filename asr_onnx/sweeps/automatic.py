@@ -24,6 +24,7 @@ from asr_onnx.options import RepairOptions
 from asr_onnx.parallel import Progress
 from asr_onnx.pipeline import repair, weigh
 from asr_onnx.provenance import sha256
+from asr_onnx.pruning.sparing import SLACK, most_zeros
 from asr_onnx.repairing.amount_search import STEPS, Kept, find, order
 from asr_onnx.repairing.gate_judge import ENOUGH, GateJudge
 from asr_onnx.repairing.result import RepairResult
@@ -75,7 +76,8 @@ def repair_auto(
     """Repair ``proto`` where as much goes, in whole percents, as leaves it good enough.
 
     ``data``, ``figures``, ``execution`` and ``progress`` are as for ``repair``; ``options`` leave
-    the ``amount`` open: their sparsity, or their macs where channels go.  ``judge`` are gates, of
+    the ``amount`` open: their sparsity, or their macs where channels go; with an N:M pattern the
+    sparsity says how many layers get it, see ``pruning.sparing``.  ``judge`` are gates, of
     which those on accuracy take labelled data, ``test``: a path to class folders; or a function
     that says whether a repair is good enough.  At most ``steps`` amounts are tried; the weighing
     pass is shared by all of them.
@@ -95,16 +97,20 @@ def repair_auto(
 
     @cache
     def weighed(rung: RepairOptions) -> Weighed:
-        return weigh(proto, batches, rung, execution=execution, progress=progress)
+        any_amount = with_amount(rung, 1)
+        return weigh(proto, batches, any_amount, execution=execution, progress=progress)
+
+    def with_amount(rung: RepairOptions, points: int) -> RepairOptions:
+        changed: Any = {amount: AMOUNTS[amount].at(points / POINTS)}
+        return replace(rung, **changed)
 
     def at(points: int, rung: RepairOptions) -> RepairResult:
-        changed: Any = {amount: AMOUNTS[amount].at(points / POINTS)}
+        chosen = with_amount(rung, points)
 
         def report(done: int, total: int, what: str) -> None:
             if progress:
-                progress(done, total, f"{amount} {100 * changed[amount]:.0f} %: {what}")
+                progress(done, total, f"{amount} {100 * getattr(chosen, amount):.0f} %: {what}")
 
-        chosen: RepairOptions = replace(rung, **changed)
         return repair(
             proto,
             batches,
@@ -117,7 +123,8 @@ def repair_auto(
 
     rungs = order(options, few=batches.num_solve + batches.num_held_out < FEW)
     samples = judge.describe() if isinstance(judge, GateJudge) else ""
-    return find(at, _verdicts(judge), rungs, amount, steps, kept, samples)
+    end = min(POINTS, _most(options) + 1)
+    return find(at, _verdicts(judge), rungs, amount, steps, kept, samples, end)
 
 
 def check_open(options: RepairOptions, amount: str = "sparsity") -> None:
@@ -127,9 +134,9 @@ def check_open(options: RepairOptions, amount: str = "sparsity") -> None:
         raise UsageError(f"amount '{amount}' is not one of {', '.join(AMOUNTS)}")
     if not options.chooses_mask:
         raise UsageError(f"a model that is pruned already is as sparse as it is: leave out {auto}")
-    if options.structure.density is not None:
+    if _most(options) < 1:
         raise UsageError(
-            f"pattern {options.structure} settles how many weights go, there is nothing to find: "
+            f"pattern {options.structure} leaves less than 1 % zeros, there is nothing to find: "
             f"leave out {auto}"
         )
     if amount == "macs" and not options.narrows:
@@ -137,6 +144,11 @@ def check_open(options: RepairOptions, amount: str = "sparsity") -> None:
     for given in AMOUNTS:
         if getattr(options, given) is not None:
             raise UsageError(f"{given} is given and {amount} to be found: leave one out")
+
+
+def _most(options: RepairOptions) -> int:
+    """The whole percents that the pattern can zero; the amounts that there are."""
+    return int(POINTS * (most_zeros(options.structure) + SLACK))
 
 
 def _verdicts(

@@ -197,6 +197,7 @@ def test_paths_are_relative_to_the_file(folder, shown, monkeypatch):
     [
         ('pattern = "2:4"\nonly-eligible = true', "--sparsity .5", {"sparsity": 0.5}, "pattern"),
         ("sparsity = 0.5", "--pattern 2:4", {"pattern": "2:4"}, "sparsity"),
+        ("macs = 0.5", "--pattern 2:4 --sparsity .3", {"pattern": "2:4", "sparsity": 0.3}, "macs"),
         ('pattern = "channel"\nmacs = 0.5', "--sparsity .5",
          {"pattern": "channel", "sparsity": 0.5}, "macs"),
         ('pattern = "channel"\nsparsity = 0.5', "--macs .5",
@@ -216,6 +217,15 @@ def test_the_command_line_drops_what_it_excludes(folder, asr, shown, text, words
     _, _, err = asr("repair", "none.onnx", *words.split())
     given = words.split()[0]
     assert f"{given} leaves out [repair] {told}" in err
+
+
+def test_a_pattern_and_a_sparsity_that_stand_together_stay_together(folder, shown):
+    write('[repair]\npattern = "2:4"\nsparsity = 0.3\nonly-eligible = true\n')
+    both = {"pattern": "2:4", "sparsity": 0.3, "only-eligible": True}
+    assert shown("repair")[0] == both
+    near = shown("repair", "--sparsity", "0.4", "--pattern", "1:4")[0]
+    assert near == both | {"pattern": "1:4", "sparsity": 0.4}
+    assert shown("repair", "--sparsity", "0.4")[0] == {"sparsity": 0.4}
 
 
 def test_a_table_drops_what_it_excludes_of_all(folder, shown):
@@ -252,14 +262,14 @@ def test_a_folder_that_is_gone_has_no_file(folder, asr, monkeypatch):
 
 
 def test_errors_of_values_taken_together_say_where_they_stand(folder, asr):
-    write('[repair]\ncalib = "x.npy"\npattern = "2:4"\nsparsity = 0.5\n')
+    write('[repair]\ncalib = "x.npy"\npattern = "2:4"\nsparsity = 0.6\n')
     code, _, err = asr("repair", "m.onnx", "-q")
     assert code == 2
     assert err == (
-        "error: pattern and sparsity exclude each other: leave one out "
+        "error: pattern 2:4 leaves at most 50 % zeros: ask for less, or leave the sparsity out "
         "([repair] sparsity and [repair] pattern of 'asr-onnx.toml')\n"
     ) or err == (
-        "error: pattern and sparsity exclude each other: leave one out "
+        "error: pattern 2:4 leaves at most 50 % zeros: ask for less, or leave the sparsity out "
         "([repair] pattern and [repair] sparsity of 'asr-onnx.toml')\n"
     )
     write('[repair]\ncalib = "x.npy"\nlabels = "l.csv"\n')

@@ -183,7 +183,7 @@ def test_a_model_of_which_channels_are_gone_has_no_mask(rng):
         ({}, UsageError, "nothing to check: give a pattern N:M"),
         ({"pattern": "unstructured"}, UsageError, "nothing to check: give a pattern N:M"),
         ({"pattern": "channel"}, UsageError, "whole channels that are gone leave no mask"),
-        ({"pattern": "2:4", "sparsity": 0.5}, UsageError, "exclude each other"),
+        ({"pattern": "2:4", "sparsity": 1.0}, UsageError, "outside [0, 1)"),
         ({"pattern": "4:2"}, UsageError, "is not N:M"),
         ({"sparsity": 1.0}, UsageError, "outside [0, 1)"),
         ({"pattern": "2:64"}, UsageError, "no site can hold the pattern 2:64"),

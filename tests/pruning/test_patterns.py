@@ -84,8 +84,7 @@ def test_magnitude_keeps_the_largest_of_each_group_as_they_are(rng, kept, size):
 
 def test_a_pattern_takes_the_place_of_a_sparsity():
     assert PruneOptions(pattern="2:4").sparsity is None
-    with pytest.raises(UsageError, match="pattern and sparsity exclude each other"):
-        PruneOptions(sparsity=0.9, pattern="2:4")
+    assert PruneOptions(pattern="2:4").zeros is None
 
 
 def test_linear_layers_hold_patterns_along_their_inputs(rng):

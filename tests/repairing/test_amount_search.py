@@ -34,7 +34,7 @@ class Memory(dict):
         self[trial.points] = trial
 
 
-def searched(passes, judged=None, rungs=BEST, most=8, kept=None):
+def searched(passes, judged=None, rungs=BEST, most=8, kept=None, end=100):
     """What is found, and the repairs that were made, where those pass of which it is said."""
     made = []
 
@@ -49,7 +49,7 @@ def searched(passes, judged=None, rungs=BEST, most=8, kept=None):
             return Verdict(Looked())
         return Verdict(Looked(), Looked() if judged(result) else BAD)
 
-    return find(repair, judge, rungs, "sparsity", most, kept), made
+    return find(repair, judge, rungs, "sparsity", most, kept, end=end), made
 
 
 def points(made):
@@ -63,6 +63,14 @@ def test_the_result_is_the_repair_of_the_sparsest_that_passes(limit):
     assert found.trials.chosen.points == limit and found.trials.closed
     assert points(made) == [t.points for t in found.trials.tried]
     assert not found.failures and len(made) <= 8
+
+
+@pytest.mark.parametrize("limit", [1, 30, 49, 50, 80])
+def test_where_only_so_much_can_go_the_most_is_tried_first_and_no_more(limit):
+    found, made = searched(lambda r: r.points <= limit, end=51)
+    assert points(made)[0] == max(points(made)) == 50
+    assert found.trials.chosen.points == min(limit, 50) and found.trials.closed
+    assert len(made) <= 8
 
 
 def test_where_nothing_passes_the_result_is_the_least_sparse_with_what_it_fails():

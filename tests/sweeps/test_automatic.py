@@ -64,7 +64,7 @@ def test_accuracy_is_of_test_data(cases, data, tmp_path):
 @pytest.mark.parametrize(
     "options, message",
     [
-        (RepairOptions(pattern="2:4"), "pattern 2:4 settles how many weights go"),
+        (RepairOptions(pattern="127:128"), "pattern 127:128 leaves less than 1 % zeros"),
         (RepairOptions(sparsity=0.5), "sparsity is given and sparsity to be found"),
         (RepairOptions(criterion="given"), "pruned already"),
     ],
