@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from asr_onnx.provenance import __version__
@@ -27,8 +28,9 @@ def render_page(template: str, **context: object) -> str:
     return without_controls(text)
 
 
+@cache
 def environment() -> Environment:
-    """Templates with the filters for numbers: all of them show ``None``."""
+    """Templates, compiled once, with the filters for numbers: all of them show ``None``."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     found = Environment(

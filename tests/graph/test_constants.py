@@ -219,6 +219,7 @@ def test_initializers_listed_as_inputs_as_before_ir_4(rng):
     np.testing.assert_array_equal(y[0, :, 0, 0], [1, 2, 3, 4])
 
 
+@pytest.mark.slow
 def test_long_chains_of_constants_and_of_activations_are_no_harm(rng):
     """Each longer than Python's stack."""
     relus = " ".join(f"r{i + 1} = Relu (r{i})" for i in range(1200))

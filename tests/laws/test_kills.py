@@ -21,10 +21,11 @@ OLD, NEW = "0.3", "0.7"  # sparsities
 REPAIR = ("repair", "m.onnx", "--calib", "x.npy", "--providers", "cpu", "--force", "-q",
           "--recipe", "refit", "-o", "out.onnx", "--sparsity")  # fmt: skip
 
-# A run that tells where it is, and takes its time to put files into their places.
-RUN = """
-import os, pathlib, sys, time
-import onnx
+# For each folder that it reads a process runs the command there, says where it is, and takes its
+# time to put files into their places.  They are forked, for imports take longer than all the rest.
+RUNS = """
+import os, pathlib, signal, sys, time
+import asr_onnx.pipeline, onnx
 from asr_onnx.cli import main
 
 def slow(source, target, replace=os.replace):
@@ -38,8 +39,17 @@ def save(*words, save=onnx.save_model, **settings):
 
 os.replace, onnx.save_model = slow, save
 pathlib.Path.replace = lambda path, target: slow(path, target)
-print("working", flush=True)
-main.main()
+for line in sys.stdin:
+    if child := os.fork():
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    signal.alarm(60)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.chdir(line.strip())
+    os.dup2(os.open("told", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
+    print(os.getpid(), flush=True)
+    print("working", flush=True)
+    sys.exit(main.main())
 """
 
 
@@ -66,22 +76,37 @@ def same(one, other):
     return one.keys() == other.keys() and all((one[n] == other[n]).all() for n in one)
 
 
-def hit(number, phase, seconds):
-    """Start a run over the old output, and send a signal so long after it has come to a phase."""
-    process = subprocess.Popen(
-        [sys.executable, "-c", RUN, *REPAIR, NEW],
+@pytest.fixture(scope="module")
+def runs():
+    """What starts the runs."""
+    with subprocess.Popen(
+        [sys.executable, "-c", RUNS, *REPAIR, NEW],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-    while process.stdout.readline().strip() != phase:
-        assert process.poll() is None
+    ) as process:
+        yield process
+
+
+def hit(runs, folder, number, phase, seconds):
+    """Start a run over the old output, and send a signal so long after it has come to a phase."""
+
+    def told():
+        line = runs.stdout.readline().strip()
+        assert line
+        return line
+
+    print(folder, file=runs.stdin, flush=True)
+    child = int(told())
+    while (line := told()) != phase:
+        assert line == "working"
     time.sleep(seconds)
-    process.send_signal(number)
-    _, told = process.communicate(timeout=60)
-    return process.returncode, told
+    os.kill(child, number)
+    while (line := told()) == "saving":
+        pass
+    assert int(line) != -signal.SIGALRM, "it hangs"
+    return int(line), (folder / "told").read_text()
 
 
 def moments(count):
@@ -93,11 +118,11 @@ def moments(count):
     ]
 
 
-def test_a_killed_run_leaves_the_old_model_or_the_new_one(settled, asr):
+def test_a_killed_run_leaves_the_old_model_or_the_new_one(settled, runs, asr):
     folder, (new, old) = settled
     codes = []
     for phase, seconds in moments(12):
-        codes.append(hit(signal.SIGKILL, phase, seconds)[0])
+        codes.append(hit(runs, folder, signal.SIGKILL, phase, seconds)[0])
         assert same(found(), old) or same(found(), new), (phase, seconds)
         assert asr(*REPAIR, NEW)[0] == 0
         assert same(found(), new)
@@ -107,10 +132,10 @@ def test_a_killed_run_leaves_the_old_model_or_the_new_one(settled, asr):
 
 
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_says_what_it_leaves(settled, asr, number, code):
+def test_an_interrupted_run_says_what_it_leaves(settled, runs, asr, number, code):
     folder, (new, old) = settled
     for phase, seconds in moments(4):
-        ended, told = hit(number, phase, seconds)
+        ended, told = hit(runs, folder, number, phase, seconds)
         now = found()
         assert not list(folder.glob(".asr-onnx-*"))
         if ended:

@@ -151,13 +151,6 @@ def assert_the_laws_hold(network, recipe, amount):
         assert_close(mean, wanted, dense[end], x.dtype)
 
 
-@pytest.mark.slow
-@settings(SLOW, max_examples=60)
-@given(networks(), st.sampled_from(["asr", "asr", "refit", "best"]), st.sampled_from(AMOUNTS))
-def test_the_laws_hold(network, recipe, amount):
-    assert_the_laws_hold(network, recipe, amount)
-
-
 @settings(SLOW, max_examples=30)
 @given(networks(), st.sampled_from(["asr", "refit", "best"]))
 def test_without_pruning_nothing_changes_beyond_rounding(network, recipe):
