@@ -24,6 +24,7 @@ class ArrayLayer:
     label: str = "layer"
     activation: object = None
     linear: bool = False
+    last: bool = False
     workers: int = 1
     goals: list = field(default_factory=list)  # asked for so far
 

@@ -66,7 +66,13 @@ class StreamLayer:
     """
 
     def __init__(
-        self, dense: Stream, repaired: Stream, split: Split, step: Stage, arrived: bool = False
+        self,
+        dense: Stream,
+        repaired: Stream,
+        split: Split,
+        step: Stage,
+        arrived: bool = False,
+        last: bool = False,
     ) -> None:
         (self.site,) = step.sites
         self._dense, self._repaired, self._split, self._step = dense, repaired, split, step
@@ -80,6 +86,7 @@ class StreamLayer:
         self.bias: FloatArray = site.bias_value
         self.gain: FloatArray = site.behind[0].reshape(self.rows.shape[:2])
         self.linear = OPERATORS[site.op].linear
+        self.last = last
         self.workers = repaired.workers
 
     @cached_property

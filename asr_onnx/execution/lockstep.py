@@ -49,6 +49,7 @@ class Lockstep:
         sizes = _sizes(networks[0], steps, dense_sites.values(), calibration, device)
         self.stages = stages(steps, sizes, _AHEAD, 1 + repairs)
         self._last = steps[-1]
+        ends = frozenset((*self._last.feeds, *networks[1].topology.outputs))
         self._split = Split(
             frozenset(b.index for b in calibration.batches if not b.held_out),
             frozenset(b.index for b in calibration.checked),
@@ -62,6 +63,7 @@ class Lockstep:
                 Stream(f"pruned {number}", networks[1], store, device),
                 self._split,
                 self._last,
+                ends,
             )
             for number in range(repairs)
         ]
@@ -109,14 +111,22 @@ class Lane:
     """
 
     def __init__(
-        self, dense: Stream, repaired: Stream, pruned: Stream, split: Split, last: Stage
+        self,
+        dense: Stream,
+        repaired: Stream,
+        pruned: Stream,
+        split: Split,
+        last: Stage,
+        ends: frozenset[str],
     ) -> None:
         self.repaired, self.pruned = repaired, pruned
-        self._dense, self._split, self._last = dense, split, last
+        self._dense, self._split, self._last, self._ends = dense, split, last, ends
 
     def layer(self, step: Stage) -> StreamLayer:
         """The site the step leads to, for a solver."""
-        return StreamLayer(self._dense, self.repaired, self._split, step)
+        (site,) = step.sites
+        last = site.output in self._ends
+        return StreamLayer(self._dense, self.repaired, self._split, step, last=last)
 
     def run_pruned(self, stage: Stage, weights: Mapping[str, AnyArray]) -> dict[str, PairedMoments]:
         """Take the pruned stream through a stage; moments by site name, dense and pruned."""

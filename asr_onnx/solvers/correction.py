@@ -26,7 +26,8 @@ class Layer(Protocol):
     """A linear map with ``rows`` (G, R, K) and ``bias`` (C,), C = G R, of patches (K,).
 
     ``gain`` (G, R): what the output is multiplied by before it is judged; ``activation``: what it
-    goes through then, if anything; ``linear``: a fully connected layer; ``workers``: threads.
+    goes through then, if anything; ``linear``: a fully connected layer; ``last``: no other layer is
+    between it and an output of the network; ``workers``: threads.
     """
 
     label: str
@@ -34,6 +35,7 @@ class Layer(Protocol):
     bias: FloatArray
     gain: FloatArray
     linear: bool
+    last: bool
     workers: int
 
     @property

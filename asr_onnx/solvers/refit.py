@@ -28,6 +28,7 @@ from asr_onnx.solvers.integers import Integers, rounded
 TURNS = 3  # re-fits towards what the activation behind passes on;
 WIDE_TURNS = 2  # the third gains little, and of wide layers each takes as long as the dense network
 POWER = 0.5  # of the variance correction
+LINEAR_RIDGE = 0.1  # of linear layers that are not pruned and have others behind them
 FEW = 50  # positions per weight of a row below which a stronger ridge may be better
 STRONGER = (10, 100)  # times the ridge
 WORTH = 0.05  # relative error of a fit above which a smooth activation is worth the turns
@@ -62,8 +63,9 @@ def solve(
 def _fitted(layer: Layer, mask: Mask, gram: Gram, scaled: Correction) -> Correction:
     """The least-squares correction; with few positions its ridge is the best on those held out."""
     head = layer.linear and bool(mask.all())
+    share = LINEAR_RIDGE if head and not layer.last else RIDGE
     few = gram.count < FEW * layer.rows.shape[2]
-    fit = _with_best_ridge(layer, mask, gram) if few else _fit(layer, mask, gram)
+    fit = _with_best_ridge(layer, mask, gram, share) if few else _fit(layer, mask, gram, share)
     rows = fit(gram.cross)
     for _ in range(_turns(layer, gram, rows)):
         assert layer.activation is not None
@@ -73,15 +75,15 @@ def _fitted(layer: Layer, mask: Mask, gram: Gram, scaled: Correction) -> Correct
     return replace(scaled, rows=rows, bias_change=bias(gram, rows) - layer.bias)
 
 
-def _fit(layer: Layer, mask: Mask, gram: Gram, factor: float = 1) -> Refit:
-    return Refit(gram, layer.rows, mask, factor * RIDGE, layer.workers)
+def _fit(layer: Layer, mask: Mask, gram: Gram, share: float) -> Refit:
+    return Refit(gram, layer.rows, mask, share, layer.workers)
 
 
-def _with_best_ridge(layer: Layer, mask: Mask, gram: Gram) -> Refit:
+def _with_best_ridge(layer: Layer, mask: Mask, gram: Gram, share: float) -> Refit:
     """With the ridge or, as long as what is held out is fitted better by them, stronger ones."""
     found, best = None, math.inf
     for factor in (1, *STRONGER):
-        fit = _fit(layer, mask, gram, factor)
+        fit = _fit(layer, mask, gram, factor * share)
         rows = fit(gram.cross)
         error = layer.error(rows, bias(gram, rows))
         if found and error >= best:

@@ -64,6 +64,7 @@ def reached(model, rng):
                     dense = run(tap(model, *names), x=x[order])
                     yield layer, dense, order, held, x
                     return
+                assert layer.last == (layer.label != "w1"), "w2 reads what w1 makes"
                 layer.replace(0.5 * layer.rows, layer.bias)
 
 
@@ -142,3 +143,4 @@ def test_a_layer_is_what_solvers_ask_for(reached):
     for name in asked - {"output", "dense_x", "goals"}:
         assert hasattr(layer, name), name
     assert layer.activation is relu and not layer.linear
+    assert layer.last, "but for BatchNormalization, Add and Relu there is nothing behind it"
