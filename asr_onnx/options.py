@@ -197,11 +197,10 @@ class RepairOptions(PruneOptions):
     )
     allocation: str | Density = option(
         None,
-        "Density of each layer, or width of each group of channels, under --criterion obs; error: "
-        "so that what the layers lose is least, as predicted from one pass of the dense network; "
-        "search: what repairs best of several; of channels: by what layers lose, and outputs; of "
-        f"single weights: {', '.join(SEARCHED)}.  [default: {BY_ERROR}; {SEARCH} with --pattern "
-        "channel]",
+        "Under --criterion obs: densities of layers, widths of groups of channels, or what an N:M "
+        "pattern spares; error: so that layers lose least, as predicted from one pass of the dense "
+        f"network; search: what repairs best: of {', '.join(SEARCHED)} for single weights, of what "
+        f"layers and outputs lose for channels.  [default: {BY_ERROR}; {SEARCH} for channels]",
         kind="str",
         choices=DENSITIES,
         functions=True,

@@ -156,7 +156,7 @@ def repair(
         raise UsageError(f"options are a {type(options).__name__}: give RepairOptions or a recipe")
     options = options if dense is None else options.for_given_mask()
     climbs = options.recipe == AUTO
-    check_readable(proto)
+    figures = _ready(proto, [options], figures)
     batches, where = as_batches(data, model_inputs(proto)), execution or Execution()
 
     def one(rung: RepairOptions) -> RepairResult:
@@ -268,12 +268,8 @@ def _repair(
     started = time.perf_counter()
     if dense is None and not all(o.chooses_mask for o in cells):
         raise UsageError("criterion 'given' is for a model that is pruned already: give dense, too")
-    check_readable(proto)
-    if any(o.halves for o in cells):
-        require_float32(proto)
+    figures = _ready(proto, cells, figures)
     batches = as_batches(data, model_inputs(proto))
-    figures = figures or Figures()
-    figures.axes(proto)  # refuses what the model does not have, before the work
     device = choose_device(execution.providers)
     limit = default_limit() if execution.memory_limit is None else execution.memory_limit
     if integers:
@@ -294,6 +290,18 @@ def _repair(
         job.result(proto, batches, device, started, figures, *found)
         for job, found in zip(jobs, outputs, strict=True)
     ]
+
+
+def _ready(
+    proto: onnx.ModelProto, cells: Sequence[RepairOptions], figures: Figures | None
+) -> Figures:
+    """The figures to take; refuses a model that the options are not for, before the work."""
+    check_readable(proto)
+    if any(o.halves for o in cells):
+        require_float32(proto)
+    figures = figures or Figures()
+    figures.axes(proto)
+    return figures
 
 
 def _reference(proto: onnx.ModelProto, dense: onnx.ModelProto | None) -> onnx.ModelProto:
@@ -326,7 +334,8 @@ def weigh(
 ) -> Weighed:
     """What a repair needs to know beforehand, from a pass of the dense network where it needs one.
 
-    It is the same however much goes; ``options`` are of one recipe, and not auto.
+    It is the same however much goes; ``options`` are of one recipe, and not auto, and with an N:M
+    pattern of some sparsity.
     """
     batches, execution = as_batches(data, model_inputs(proto)), execution or Execution()
     device = choose_device(execution.providers)

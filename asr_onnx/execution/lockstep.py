@@ -16,12 +16,15 @@ from asr_onnx.execution.session import Device, Runner
 from asr_onnx.execution.stream import Stream
 from asr_onnx.execution.tensor_store import TensorStore
 from asr_onnx.graph.cut import Network
+from asr_onnx.graph.operators import OPERATORS
 from asr_onnx.graph.records import Site
+from asr_onnx.graph.wiring import Topology
 from asr_onnx.maths.moments import PairedMoments, pooled
 
 # Bytes of live tensors up to which the dense stream runs ahead; more gains nothing.  It does not
 # depend on the memory limit, because where stages end shows in the last bits of the result.
 _AHEAD = 1 << 29
+_WEIGHTY = (*OPERATORS, "Einsum", "GRU", "LSTM", "RNN", "Attention")  # mix what is in a sample
 
 
 class Lockstep:
@@ -49,7 +52,7 @@ class Lockstep:
         sizes = _sizes(networks[0], steps, dense_sites.values(), calibration, device)
         self.stages = stages(steps, sizes, _AHEAD, 1 + repairs)
         self._last = steps[-1]
-        ends = frozenset((*self._last.feeds, *networks[1].topology.outputs))
+        ends = _ends(networks[1].topology, steps)
         self._split = Split(
             frozenset(b.index for b in calibration.batches if not b.held_out),
             frozenset(b.index for b in calibration.checked),
@@ -125,7 +128,8 @@ class Lane:
     def layer(self, step: Stage) -> StreamLayer:
         """The site the step leads to, for a solver."""
         (site,) = step.sites
-        last = site.output in self._ends
+        judged = not self._split.solved_on & self._split.checked_on
+        last = judged and site.output in self._ends
         return StreamLayer(self._dense, self.repaired, self._split, step, last=last)
 
     def run_pruned(self, stage: Stage, weights: Mapping[str, AnyArray]) -> dict[str, PairedMoments]:
@@ -147,6 +151,15 @@ class Lane:
             for stream in (self.repaired, self.pruned)
         )
         return repaired, pruned
+
+
+def _ends(topology: Topology, steps: Sequence[Stage]) -> frozenset[str]:
+    """Outputs of sites that nothing with weights comes behind on the way to the network's."""
+    *others, last = steps
+    if any(topology.nodes[i].op_type in _WEIGHTY for i in last.nodes):
+        return frozenset()
+    read = {t for step in others for t in (*step.feeds, *(site.input for site in step.sites))}
+    return frozenset((*last.feeds, *topology.outputs)) - read
 
 
 def _sizes(

@@ -14,10 +14,10 @@ from asr_onnx.graph.model_file import check_readable
 from asr_onnx.graph.records import Site, Skipped
 from asr_onnx.graph.rows import to_rows
 from asr_onnx.graph.sites import find_sites
-from asr_onnx.maths.masks import check_sparsity
 from asr_onnx.pruning.choose import left_dense, prunable
 from asr_onnx.pruning.eligibility import OnlyEligible
 from asr_onnx.pruning.patterns import NM, Channel, Pattern, Unstructured, parse
+from asr_onnx.pruning.sparing import check_share
 
 NEITHER = "nothing to check: give a pattern N:M, such as 2:4, or a sparsity, such as 0.5"
 
@@ -76,7 +76,8 @@ class MaskCheck:
     @property
     def wanted(self) -> int:
         """The number of zeros a sparsity asks for, counted as ``prune`` does; 0 without one."""
-        return 0 if self.sparsity is None else round(self.sparsity * self.weights)
+        least = 1 if self.pattern else 0
+        return 0 if self.sparsity is None else max(least, round(self.sparsity * self.weights))
 
     @property
     def crowded(self) -> tuple[MaskedSite, ...]:
@@ -121,6 +122,8 @@ def check(
         not isinstance(given, NM) and sparsity is None
     ):
         raise UsageError(NEITHER)
+    if sparsity is not None:
+        check_share(given or Unstructured(), sparsity)
     nm = given if isinstance(given, NM) else None
     structure: Pattern = OnlyEligible(nm) if nm and only_eligible else nm or Unstructured()
     survey = find_sites(with_float_weights(proto), ops)
@@ -129,7 +132,7 @@ def check(
     others = tuple(_left([s for s in survey.sites if s.name not in chosen], structure, include))
     return MaskCheck(
         nm,
-        None if sparsity is None else check_sparsity(sparsity),
+        sparsity,
         tuple(_masked(s, nm) for s in sites),
         survey.skipped + others,
     )

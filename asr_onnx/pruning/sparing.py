@@ -50,7 +50,7 @@ class Sparing:
 
 
 def check_share(pattern: Pattern, sparsity: float) -> None:
-    """Raise ``UsageError`` for a sparsity that there is not, or not with the pattern."""
+    """Raise ``UsageError`` for a sparsity outside [0, 1), or that the pattern cannot give."""
     check_sparsity(sparsity)
     if pattern.density is None:
         return

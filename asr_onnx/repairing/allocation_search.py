@@ -10,16 +10,18 @@ together from layers that were solved one by one do not tell either (docs/measur
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from asr_onnx.maths.densities import SEARCHED
+from asr_onnx.maths.densities import BY_ERROR, SEARCHED
 from asr_onnx.options import RepairOptions
+from asr_onnx.pruning.sparing import most_zeros
 from asr_onnx.repairing.ladder import excess
 from asr_onnx.repairing.result import Allocated, RepairResult
 from asr_onnx.repairing.weighing import Weighed, leaving
 
 LAYERS, OUTPUTS = "layers", "outputs"  # what the costs of channels are of
+SPARED_BY = (BY_ERROR, "mixed")  # which layers a pattern spares; all but the first go by scores
 
 
 def search(
@@ -27,13 +29,21 @@ def search(
     weighed: Weighed | None,
     repair: Callable[[RepairOptions, Weighed | None], RepairResult],
 ) -> RepairResult:
-    """The best of some repairs on the samples held out; one, where all remove the same."""
-    ways = _channels(options, weighed) if options.narrows else _densities(options, weighed)
-    found = {name: repair(*way) for name, way in ways.items()}
-    errors = {name: excess(result.repaired_outputs) for name, result in found.items()}
-    best = min(errors, key=errors.__getitem__)
-    tried = tuple(Allocated(name, error, name == best) for name, error in errors.items())
-    return replace(found[best], options=options, allocated=tried)
+    """The best of some repairs on the samples held out; one, where there is nothing to share out.
+
+    No more than two of their models are in memory.
+    """
+    ways = _channels(options, weighed) if options.narrows else _allocations(options, weighed)
+    errors: dict[str, float] = {}
+    taken, best = "", None
+    for name, way in ways.items():
+        result = repair(*way)
+        errors[name] = excess(result.repaired_outputs)
+        if best is None or errors[name] < errors[taken]:
+            taken, best = name, result
+    assert best
+    tried = tuple(Allocated(name, error, name == taken) for name, error in errors.items())
+    return replace(best, options=options, allocated=tried)
 
 
 _Ways = dict[str, tuple[RepairOptions, Weighed | None]]
@@ -47,6 +57,8 @@ def _channels(options: RepairOptions, weighed: Weighed | None) -> _Ways:
     return {name: (options, way) for name, way in ways.items()}
 
 
-def _densities(options: RepairOptions, weighed: Weighed | None) -> _Ways:
-    names = SEARCHED if options.structure.density is None else SEARCHED[:2]  # see pruning.sparing
+def _allocations(options: RepairOptions, weighed: Weighed | None) -> _Ways:
+    names: Sequence[str] = SEARCHED if options.structure.density is None else SPARED_BY
+    if options.zeros in (0, most_zeros(options.structure)):  # none goes, or all that can
+        names = names[:1]
     return {name: (replace(options, allocation=name), weighed) for name in names}

@@ -250,7 +250,8 @@ def _costs(
     sites: Sequence[Site], options: RepairOptions, errors: Mapping[str, FloatArray] | None
 ) -> Mapping[str, float]:
     """What the pattern takes from each site, by what the masks and densities go by."""
-    if errors and options.allocates_by_error:
+    if options.allocates_by_error:
+        assert errors, "weighed, as the options ask for it"
         return predicted(errors, options.structure)
     score = options.choice.score or np.abs
     return energy_lost(sites, options.structure, score, options.row_scale)

@@ -287,12 +287,19 @@ def rungs(result: RepairResult) -> Iterator[str]:
         yield f"  --recipe {left[-1]} would take about {seconds:.0f} s, not {taken.seconds:.0f}"
 
 
+_SPARED_BY = {"error": "predicted errors", "mixed": "the squares of their scores"}
+
+
 def allocated(result: RepairResult) -> Iterator[str]:
     """What allocation search tried; a line, if any."""
     if len(result.allocated) > 1:
         (taken,) = (way for way in result.allocated if way.taken)
         tried = ", ".join(f"{way.by} {way.excess:.2f}" for way in result.allocated)
-        how = f"widths by what {taken.by} lose" if result.widths else f"densities by {taken.by}"
+        how = f"densities by {taken.by}"
+        if result.widths:
+            how = f"widths by what {taken.by} lose"
+        elif result.options.structure.density is not None:
+            how = f"which layers stay dense by {_SPARED_BY[taken.by]}"
         yield f"allocation search took {how}"
         yield f"  errors over what is good enough: {tried}"
 

@@ -26,8 +26,8 @@ class Layer(Protocol):
     """A linear map with ``rows`` (G, R, K) and ``bias`` (C,), C = G R, of patches (K,).
 
     ``gain`` (G, R): what the output is multiplied by before it is judged; ``activation``: what it
-    goes through then, if anything; ``linear``: a fully connected layer; ``last``: no other layer is
-    between it and an output of the network; ``workers``: threads.
+    goes through then, if anything; ``linear``: a fully connected layer; ``last``: its ``error`` is
+    that of an output, on data held out; ``workers``: threads.
     """
 
     label: str

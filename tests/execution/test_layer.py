@@ -8,11 +8,13 @@ from layers import ArrayLayer
 from models import build, norm_weights, normal, run, tap
 
 from asr_onnx.data.batches import as_batches
-from asr_onnx.execution.lockstep import Lockstep
+from asr_onnx.execution.lockstep import Lockstep, _ends
+from asr_onnx.execution.plan import plan
 from asr_onnx.execution.session import Device
 from asr_onnx.execution.tensor_store import TensorStore
 from asr_onnx.graph.inputs import model_inputs
-from asr_onnx.graph.sites import find_sites
+from asr_onnx.graph.sites import find_sites, with_heads
+from asr_onnx.graph.wiring import Topology
 from asr_onnx.maths.activations import relu
 from asr_onnx.maths.targets import rectified
 
@@ -144,3 +146,40 @@ def test_a_layer_is_what_solvers_ask_for(reached):
         assert hasattr(layer, name), name
     assert layer.activation is relu and not layer.linear
     assert layer.last, "but for BatchNormalization, Add and Relu there is nothing behind it"
+
+
+@pytest.mark.parametrize(
+    "end, wanted",
+    [
+        ("y = Softmax (h)", {"h"}),
+        ("y = Identity (h)", {"h"}),
+        ("r = Relu (h)  y = Gemm (r, v)", {"y"}),
+        ("y = Gemm (h, v)  z = Identity (h)", {"y"}),  # an output that another layer reads, too
+        ("t = Transpose <perm = [1, 0]> (h)  y = MatMul (t, h)", set()),
+    ],
+)
+def test_the_last_layers_are_those_nothing_with_weights_comes_behind(rng, end, wanted):
+    outputs = "float[N,4] y, float[N,4] z" if "z =" in end else "float[P,Q] y"
+    model = build(
+        f"g (float[N,3,4,4] x) => ({outputs}) {{ c = Conv (x, k)  f = Flatten (c)"
+        f"  h = Gemm (f, w)  {end} }}",
+        {"k": normal(rng, 2, 3, 4, 4), "w": normal(rng, 2, 4), "v": normal(rng, 4, 4)},
+    )
+    sites = with_heads(model, find_sites(model).sites)
+    topology = Topology(model.graph)
+    assert _ends(topology, plan(topology, sites)) & {s.output for s in sites} == wanted
+
+
+def test_without_data_held_out_no_layer_is_the_last(model, rng):
+    batches = as_batches(normal(rng, 8, 4, 5, 5), model_inputs(model), holdout=0.0)
+    sites = find_sites(model).sites
+    with TensorStore(1 << 30) as store:
+        lockstep = Lockstep(
+            model, model, sites, {s.output: s for s in sites}, batches, Device(), store
+        )
+        for stage in lockstep.stages:
+            lockstep.run(stage)
+            for step in stage.steps:
+                layer = lockstep.lanes[0].layer(step)
+                assert not layer.last
+                layer.replace(layer.rows, layer.bias)

@@ -8,6 +8,7 @@ from models import norm_net, normal, run
 
 import asr_onnx
 from asr_onnx.maths.densities import SEARCHED
+from asr_onnx.repairing.ladder import excess
 
 
 def repaired(model, x, name, **more):
@@ -62,6 +63,12 @@ def test_where_nothing_is_shared_out_there_is_nothing_to_search(rng, more):
     assert error(searched) == error(plain)
 
 
+def test_where_nothing_is_left_to_share_out_one_repair_is_enough(rng):
+    model, x = norm_net(rng), normal(rng, 40, 3, 8, 8)
+    for how in ({"sparsity": 0.0}, {"pattern": "2:4", "sparsity": 0.5}):
+        assert [way.by for way in repaired(model, x, "search", **how).allocated] == ["error"]
+
+
 def test_weights_and_channels_of_one_model_are_weighed_apart(model, x):
     cells = [
         asr_onnx.recipe("best", sparsity=0.6, allocation="search"),
@@ -79,8 +86,9 @@ def test_weights_and_channels_of_one_model_are_weighed_apart(model, x):
 def test_integers_are_searched_with_their_own_errors(model, x):
     found = repaired(model, x, "search", precision="int8")
     assert [way.by for way in found.allocated] == list(SEARCHED)
-    each = [error(repaired(model, x, name, precision="int8")) for name in SEARCHED]
-    assert error(found) == min(each)
+    each = [repaired(model, x, name, precision="int8") for name in SEARCHED]
+    assert error(found) == min(map(error, each))
+    assert [way.excess for way in found.allocated] == [excess(e.repaired_outputs) for e in each]
 
 
 def test_a_search_for_the_amount_searches_in_each_step(model, x):

@@ -47,7 +47,7 @@ for line in sys.stdin:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.chdir(line.strip())
     os.dup2(os.open("told", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
-    print(os.getpid(), flush=True)
+    print("child", os.getpid(), flush=True)
     print("working", flush=True)
     sys.exit(main.main())
 """
@@ -98,11 +98,12 @@ def hit(runs, folder, number, phase, seconds):
         return line
 
     print(folder, file=runs.stdin, flush=True)
-    child = int(told())
+    word, child = told().split()
+    assert word == "child"
     while (line := told()) != phase:
         assert line == "working"
     time.sleep(seconds)
-    os.kill(child, number)
+    os.kill(int(child), number)
     while (line := told()) == "saving":
         pass
     assert int(line) != -signal.SIGALRM, "it hangs"

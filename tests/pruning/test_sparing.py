@@ -163,7 +163,9 @@ def test_as_many_layers_as_it_takes_get_the_pattern_the_cheapest_first(net, spar
         assert made.SerializeToString() == whole.SerializeToString()
     found = check(made, pattern="2:4", sparsity=sparsity)
     assert found.passed and len(found.crowded) == 4 - len(layers)
-    assert not check(made, pattern="2:4", sparsity=0.51).passed
+    for share, message in ((0.51, "leaves at most 50 % zeros"), (0.0, "prunes nothing")):
+        with pytest.raises(UsageError, match=message):
+            check(made, pattern="2:4", sparsity=share)
 
 
 def test_the_share_is_of_what_is_named(net):
