@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 from layers import ArrayLayer
@@ -45,29 +47,38 @@ def rows_of(y):
     return np.moveaxis(y, 1, -1).reshape(-1, y.shape[1]).astype(np.float64)
 
 
+@contextmanager
+def walk(model, batches):
+    """The layers of a network in turn, each behind those that were repaired before it."""
+    sites = find_sites(model).sites
+    same = {s.output: s for s in sites}
+    with TensorStore(1 << 30) as store:
+        lockstep = Lockstep(model, model, sites, same, batches, Device(), store)
+
+        def layers():
+            for stage in lockstep.stages:
+                lockstep.run(stage)
+                yield from (lockstep.lanes[0].layer(step) for step in stage.steps)
+
+        yield layers()
+
+
 @pytest.fixture
 def reached(model, rng):
     """``w2``'s layer after the layers before it were halved, and all tensors of both networks."""
     x = normal(rng, 24, 4, 5, 5) + 1
     batches = as_batches(x, model_inputs(model), batch_size=6, holdout=0.25)
-    sites = find_sites(model).sites
     names = ("s0", "r1", "c2", "a")
-    with TensorStore(1 << 30) as store:
-        lockstep = Lockstep(
-            model, model, sites, {s.output: s for s in sites}, batches, Device(), store
-        )
-        for stage in lockstep.stages:
-            lockstep.run(stage)
-            for step in stage.steps:
-                layer = lockstep.lanes[0].layer(step)
-                if layer.label == "w2":
-                    order = [i for b in batches.batches for i in b.samples]
-                    held = sum(len(b.samples) for b in batches.batches if b.held_out)
-                    dense = run(tap(model, *names), x=x[order])
-                    yield layer, dense, order, held, x
-                    return
-                assert layer.last == (layer.label != "w1"), "w2 reads what w1 makes"
-                layer.replace(0.5 * layer.rows, layer.bias)
+    with walk(model, batches) as layers:
+        for layer in layers:
+            if layer.label == "w2":
+                order = [i for b in batches.batches for i in b.samples]
+                held = sum(len(b.samples) for b in batches.batches if b.held_out)
+                dense = run(tap(model, *names), x=x[order])
+                yield layer, dense, order, held, x
+                return
+            assert layer.last == (layer.label != "w1"), "w2 reads what w1 makes"
+            layer.replace(0.5 * layer.rows, layer.bias)
 
 
 @pytest.fixture
@@ -172,14 +183,7 @@ def test_the_last_layers_are_those_nothing_with_weights_comes_behind(rng, end, w
 
 def test_without_data_held_out_no_layer_is_the_last(model, rng):
     batches = as_batches(normal(rng, 8, 4, 5, 5), model_inputs(model), holdout=0.0)
-    sites = find_sites(model).sites
-    with TensorStore(1 << 30) as store:
-        lockstep = Lockstep(
-            model, model, sites, {s.output: s for s in sites}, batches, Device(), store
-        )
-        for stage in lockstep.stages:
-            lockstep.run(stage)
-            for step in stage.steps:
-                layer = lockstep.lanes[0].layer(step)
-                assert not layer.last
-                layer.replace(layer.rows, layer.bias)
+    with walk(model, batches) as layers:
+        for layer in layers:
+            assert not layer.last
+            layer.replace(layer.rows, layer.bias)

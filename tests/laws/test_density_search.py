@@ -7,6 +7,7 @@ import pytest
 from models import norm_net, normal, run
 
 import asr_onnx
+from asr_onnx import pipeline
 from asr_onnx.maths.densities import SEARCHED
 from asr_onnx.repairing.ladder import excess
 
@@ -91,12 +92,10 @@ def test_integers_are_searched_with_their_own_errors(model, x):
     assert [way.excess for way in found.allocated] == [excess(e.repaired_outputs) for e in each]
 
 
-def test_a_search_for_the_amount_searches_in_each_step(model, x):
-    found = asr_onnx.repair_auto(
-        model,
-        x,
-        lambda result: error(result) < 0.5,
-        asr_onnx.recipe("best", allocation="search"),
-        steps=2,
-    )
+def test_a_search_for_the_amount_searches_in_each_step(model, x, monkeypatch):
+    searched, real = [], pipeline.search
+    monkeypatch.setattr(pipeline, "search", lambda o, *rest: searched.append(o) or real(o, *rest))
+    options = asr_onnx.recipe("best", allocation="search")
+    found = asr_onnx.repair_auto(model, x, lambda result: error(result) < 0.5, options, steps=2)
+    assert {o.sparsity for o in searched} == {t.points / 100 for t in found.trials.tried}
     assert found.result is not None and len(found.result.allocated) == len(SEARCHED)
